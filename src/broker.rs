@@ -1,0 +1,1 @@
+//! The life of the broker: start-up order, shutdown.

@@ -1,0 +1,1 @@
+//! The controller: context, partition and replica states, elections, topic creation and deletion.

@@ -1,0 +1,1 @@
+//! Partitions as this broker has them - leader state, ISR, high watermark, waiting requests - and the metadata cache.

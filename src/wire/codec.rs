@@ -1,0 +1,39 @@
+//! Decoding and encoding of message bodies, with the one error of this room.
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::protocol::{Decodable, Encodable};
+
+/// A request that does not follow the protocol. The connection that sent it is closed, as Kafka does.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    #[error("malformed {what}: {reason}")]
+    Malformed { what: &'static str, reason: String },
+    #[error("api key {api_key} version {version} is not supported")]
+    Unsupported { api_key: i16, version: i16 },
+}
+
+impl WireError {
+    pub fn malformed(what: &'static str, reason: impl ToString) -> WireError {
+        WireError::Malformed { what, reason: reason.to_string() }
+    }
+}
+
+/// Decodes one message that fills `bytes` exactly. The caller has bounds-checked the bytes if they come from outside.
+pub fn decode<T: Decodable>(mut bytes: Bytes, version: i16) -> Result<T, WireError> {
+    let what = std::any::type_name::<T>().rsplit("::").next().unwrap_or("message");
+    let message = T::decode(&mut bytes, version).map_err(|error| WireError::malformed(what, error))?;
+    if !bytes.is_empty() {
+        return Err(WireError::malformed(what, format!("{} bytes are left over", bytes.len())));
+    }
+    Ok(message)
+}
+
+/// Encodes one message. It fails when a field that `version` does not have holds something else than its default:
+/// a mistake of the caller, who has to clear such fields.
+pub fn encode<T: Encodable>(message: &T, version: i16) -> Result<Bytes, WireError> {
+    let what = std::any::type_name::<T>().rsplit("::").next().unwrap_or("message");
+    let size = message.compute_size(version).map_err(|error| WireError::malformed(what, error))?;
+    let mut buffer = BytesMut::with_capacity(size);
+    message.encode(&mut buffer, version).map_err(|error| WireError::malformed(what, error))?;
+    Ok(buffer.freeze())
+}

@@ -1,0 +1,1 @@
+//! The ZooKeeper server inside: tree, jute, sessions, files.
