@@ -1,1 +1,40 @@
 //! One file an API; `table.rs` is the list of all of them, `error.rs` the one mapping to Kafka's error codes.
+//!
+//! Adding an API is one file and one line in the table. A handler decodes, asks the rooms below, and answers with a
+//! [`Reply`](crate::wire::Reply), now or later; it holds no state of its own.
+
+pub mod api_versions;
+pub mod table;
+
+use crate::config::BrokerConfig;
+use crate::replica::MetadataCache;
+use crate::wire::{Outcome, Reply, Request};
+use std::sync::Arc;
+
+/// Everything that a handler may touch.
+pub struct Services {
+    pub config: Arc<BrokerConfig>,
+    pub metadata: Arc<MetadataCache>,
+}
+
+/// Finds the handler of a request and runs it. An unknown key or version, or a body that does not decode, closes the
+/// connection, as Kafka does; only ApiVersions answers versions that it does not know.
+pub fn dispatch(services: &Arc<Services>, request: Request) -> Outcome {
+    let header = request.header.clone();
+    let Some(api) = table::find(header.api_key) else {
+        tracing::warn!(api_key = header.api_key, client = %request.connection.client_address, "unknown api key");
+        return Reply::Close.into();
+    };
+    if !api.versions.contains(&header.version) && api.key != api_versions::KEY {
+        tracing::warn!(api = api.name, version = header.version, client = %request.connection.client_address, "unsupported version");
+        return Reply::Close.into();
+    }
+    let client = request.connection.client_address;
+    match (api.handler)(services, request) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tracing::warn!(api = api.name, version = header.version, %client, %error, "request refused");
+            Reply::Close.into()
+        }
+    }
+}

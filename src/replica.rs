@@ -1,1 +1,8 @@
-//! Partitions as this broker has them - leader state, ISR, high watermark, waiting requests - and the metadata cache.
+//! Partitions as this broker has them - leadership, ISR, high watermark, waiting requests - and the metadata cache.
+//!
+//! What the controller says arrives as LeaderAndIsr, UpdateMetadata and StopReplica ([`ReplicaManager`]); what clients
+//! may know of the cluster is a snapshot ([`MetadataCache`]).
+
+pub mod metadata_cache;
+
+pub use metadata_cache::{MetadataCache, MetadataImage};

@@ -1,0 +1,50 @@
+//! THE list of APIs. ApiVersions, dispatch, metrics and the golden tests iterate over it.
+
+use super::{Services, api_versions};
+use crate::wire::{Outcome, Request, WireError};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+/// What every API's `handle` looks like. An error closes the connection: it is for requests that do not follow the protocol.
+pub type Handler = fn(&Arc<Services>, Request) -> Result<Outcome, WireError>;
+
+/// Which part of the broker an API belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    Data,
+    Group,
+    Admin,
+    Controller,
+    Auth,
+}
+
+pub struct Api {
+    pub key: i16,
+    pub name: &'static str,
+    pub versions: RangeInclusive<i16>,
+    pub class: Class,
+    pub handler: Handler,
+}
+
+const fn api(key: i16, name: &'static str, versions: RangeInclusive<i16>, class: Class, handler: Handler) -> Api {
+    Api { key, name, versions, class, handler }
+}
+
+/// In the order of their keys, which is the order in which ApiVersions shows them.
+pub static APIS: &[Api] = &[api(18, "ApiVersions", 0..=4, Class::Auth, api_versions::handle)];
+
+pub fn find(key: i16) -> Option<&'static Api> {
+    APIS.binary_search_by_key(&key, |api| api.key).ok().map(|at| &APIS[at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_rise_and_are_found() {
+        assert!(APIS.windows(2).all(|pair| pair[0].key < pair[1].key));
+        assert!(APIS.iter().all(|api| find(api.key).is_some_and(|found| found.name == api.name)));
+        assert!(find(-1).is_none());
+    }
+}
