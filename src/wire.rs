@@ -5,7 +5,9 @@
 //! Produce and Fetch have codecs of their own because their records must not be copied.
 
 pub mod codec;
+pub mod cursor;
 pub mod frame;
+pub mod header;
 pub mod reply;
 
 /// Request and response structs of every API that a 3.9 ZooKeeper-mode broker speaks.
