@@ -12,7 +12,7 @@ pub mod reply;
 
 /// Request and response structs of every API that a 3.9 ZooKeeper-mode broker speaks.
 pub use kafka_protocol::messages;
-pub use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, StrBytes};
+pub use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request as RequestMessage, StrBytes};
 
 pub use codec::{WireError, decode, encode};
 pub use frame::{Request, RequestHeader};

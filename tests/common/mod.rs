@@ -1,0 +1,164 @@
+//! A broker process for a test: its own folder, free ports, and an end with the test.
+
+// Each test program compiles this and uses the part that it needs.
+#![allow(dead_code)]
+
+mod client;
+
+pub use client::Client;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// Long enough for a debug build on a machine that does other things too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Broker {
+    pub port: u16,
+    pub zk_port: u16,
+    /// Holds `kafka-logs`, `zookeeper`, `server.properties` and `broker.log`.
+    pub dir: PathBuf,
+    properties: PathBuf,
+    child: Option<Child>,
+    /// Removes `dir` at the end.
+    _folder: tempfile::TempDir,
+}
+
+impl Broker {
+    /// Starts a broker with an embedded ZooKeeper in a new folder, and waits until it answers.
+    pub fn start(overrides: &[(&str, &str)]) -> Broker {
+        let folder = tempfile::Builder::new().prefix("ottla-test-").tempdir().expect("temp folder");
+        let (port, zk_port) = (free_port(), free_port());
+        let dir = folder.path().to_owned();
+        let properties = dir.join("server.properties");
+        fs::write(&properties, properties_text(&dir, port, zk_port, overrides)).expect("server.properties");
+        let mut broker = Broker { port, zk_port, dir, properties, child: None, _folder: folder };
+        broker.launch();
+        broker
+    }
+
+    /// Starts the stopped or killed broker again, on the same folder and ports.
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none(), "still running");
+        self.launch();
+    }
+
+    /// As [`Broker::restart`], with properties changed in the file before.
+    pub fn restart_with(&mut self, overrides: &[(&str, &str)]) {
+        let text = properties_text(&self.dir, self.port, self.zk_port, overrides);
+        fs::write(&self.properties, text).expect("server.properties");
+        self.restart();
+    }
+
+    /// SIGTERM, and the exit of the process.
+    pub fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("a running broker");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signal");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().expect("wait") {
+                return status;
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("no end after SIGTERM\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running broker").id()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().expect("wait").is_none())
+    }
+
+    pub fn log_dir(&self) -> PathBuf {
+        self.dir.join("kafka-logs")
+    }
+
+    /// What the broker has said so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("broker.log")).unwrap_or_default()
+    }
+
+    /// Resident memory of the process.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running process");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let kilobytes: u64 = line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+        kilobytes * 1024
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.port).expect("connection to the broker")
+    }
+
+    fn launch(&mut self) {
+        let log = File::options().create(true).append(true).open(self.dir.join("broker.log")).expect("broker.log");
+        let child = Command::new(env!("CARGO_BIN_EXE_ottla"))
+            .arg(&self.properties)
+            .stdout(log.try_clone().expect("second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("the broker starts");
+        self.child = Some(child);
+        let deadline = Instant::now() + PATIENCE;
+        while !self.answers() {
+            assert!(self.is_running(), "the broker ended at its start\n{}", self.log());
+            assert!(Instant::now() < deadline, "the broker does not answer\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether it is registered: ApiVersions and Metadata with itself in it.
+    fn answers(&self) -> bool {
+        let Ok(mut client) = Client::connect(self.port) else { return false };
+        client.api_versions().is_ok() && client.brokers().is_ok_and(|brokers| !brokers.is_empty())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn properties_text(dir: &Path, port: u16, zk_port: u16, overrides: &[(&str, &str)]) -> String {
+    let mut all: BTreeMap<&str, String> = [
+        ("broker.id", "0".to_owned()),
+        ("listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
+        ("log.dirs", dir.join("kafka-logs").display().to_string()),
+        ("zookeeper.embedded.port", zk_port.to_string()),
+        ("zookeeper.embedded.data.dir", dir.join("zookeeper").display().to_string()),
+        ("offsets.topic.replication.factor", "1".to_owned()),
+        ("transaction.state.log.replication.factor", "1".to_owned()),
+        ("transaction.state.log.min.isr", "1".to_owned()),
+        ("group.initial.rebalance.delay.ms", "0".to_owned()),
+    ]
+    .into();
+    all.extend(overrides.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    all.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+}
+
+/// A port that nobody listened on a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
