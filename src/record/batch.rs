@@ -92,6 +92,31 @@ impl BatchHeader {
         if last > i64::from(i32::MAX) { (last - (1 << 31)) as i32 } else { last as i32 }
     }
 
+    fn set_attribute(&mut self, bit: i16, on: bool) {
+        let attributes = self.attributes();
+        self.set_attributes(if on { attributes | bit } else { attributes & !bit });
+    }
+
+    pub fn set_codec_id(&mut self, id: u8) {
+        self.set_attributes(self.attributes() & !ATTRIBUTES_CODEC | i16::from(id) & ATTRIBUTES_CODEC);
+    }
+
+    pub fn set_log_append_time(&mut self, on: bool) {
+        self.set_attribute(ATTRIBUTES_LOG_APPEND_TIME, on);
+    }
+
+    pub fn set_transactional(&mut self, on: bool) {
+        self.set_attribute(ATTRIBUTES_TRANSACTIONAL, on);
+    }
+
+    pub fn set_control(&mut self, on: bool) {
+        self.set_attribute(ATTRIBUTES_CONTROL, on);
+    }
+
+    pub fn set_delete_horizon(&mut self, on: bool) {
+        self.set_attribute(ATTRIBUTES_DELETE_HORIZON, on);
+    }
+
     /// Codec bits, 0-7: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd, others invalid.
     pub fn codec_id(&self) -> u8 {
         (self.attributes() & ATTRIBUTES_CODEC) as u8
