@@ -7,8 +7,10 @@
 pub mod codec;
 pub mod cursor;
 pub mod frame;
+pub mod guard;
 pub mod header;
 pub mod reply;
+pub mod schema;
 
 /// Request and response structs of every API that a 3.9 ZooKeeper-mode broker speaks.
 pub use kafka_protocol::messages;

@@ -1,6 +1,7 @@
 //! A request as it came off a connection: header read, body still bytes.
 
 use super::codec::{WireError, decode};
+use super::guard;
 use bytes::Bytes;
 use kafka_protocol::protocol::Decodable;
 use std::net::IpAddr;
@@ -38,6 +39,7 @@ pub struct Request {
 impl Request {
     /// Decodes the body as `T`, after the bounds guard has passed it.
     pub fn decode<T: Decodable>(&self) -> Result<T, WireError> {
+        guard::check(self.header.api_key, self.header.version, &self.body)?;
         decode(self.body.clone(), self.header.version)
     }
 

@@ -1,0 +1,226 @@
+//! The bounds guard: walks over a body by its schema before anything decodes it, and allocates nothing.
+//!
+//! The message decoder reserves memory for a count straight off the wire, so five bytes could ask for gigabytes and abort the process.
+//! A body that passes here has every length within its bytes, every count backed by that many elements, null only where
+//! it is allowed, nothing left over, and no more elements than a sane request holds.
+
+use super::codec::WireError;
+use super::cursor::Cursor;
+use super::schema::{Direction, Field, Kind, Message};
+
+/// Strings, structs and tagged fields that one request may hold. A struct of two bytes on the wire is a hundred in memory, so
+/// that the size of the frame alone bounds nothing. The largest honest request, UpdateMetadata for 200,000 partitions,
+/// has a fifth of this.
+pub const ELEMENTS_MAX: usize = 1_000_000;
+
+/// Checks the body of a request.
+pub fn check(api_key: i16, version: i16, body: &[u8]) -> Result<(), WireError> {
+    check_message(api_key, Direction::Request, version, body, ELEMENTS_MAX)
+}
+
+/// Checks the body of a response, which comes from a broker: its number of elements is not limited.
+pub fn check_response(api_key: i16, version: i16, body: &[u8]) -> Result<(), WireError> {
+    check_message(api_key, Direction::Response, version, body, usize::MAX)
+}
+
+fn check_message(
+    api_key: i16,
+    direction: Direction,
+    version: i16,
+    body: &[u8],
+    elements_max: usize,
+) -> Result<(), WireError> {
+    let message = Message::of(api_key, direction)
+        .filter(|message| message.versions.contains(&version))
+        .ok_or(WireError::Unsupported { api_key, version })?;
+    let compact = version >= message.first_flexible;
+    let mut walk = Walk { cursor: Cursor::new(body, message.name), version, compact, elements_left: elements_max };
+    walk.fields(&message.fields)?;
+    walk.cursor.finish()
+}
+
+struct Walk<'a> {
+    cursor: Cursor<'a>,
+    version: i16,
+    compact: bool,
+    elements_left: usize,
+}
+
+impl Walk<'_> {
+    fn fields(&mut self, fields: &[Field]) -> Result<(), WireError> {
+        let version = self.version;
+        for field in fields.iter().filter(|field| field.is_plain(version)) {
+            self.value(&field.kind, field.is_nullable(version))?;
+        }
+        if self.compact { self.tags(fields) } else { Ok(()) }
+    }
+
+    fn tags(&mut self, fields: &[Field]) -> Result<(), WireError> {
+        let count = self.cursor.unsigned_varint()? as usize;
+        self.spend(count)?;
+        for _ in 0..count {
+            let tag = self.cursor.unsigned_varint()?;
+            let size = self.cursor.unsigned_varint()? as usize;
+            let known = fields.iter().find(|field| field.tag == Some(tag) && field.versions.contains(&self.version));
+            match known {
+                Some(field) => self.tagged(field, size)?,
+                None => drop(self.cursor.take(size)?),
+            }
+        }
+        Ok(())
+    }
+
+    /// A known tagged field fills the bytes that its size announces.
+    fn tagged(&mut self, field: &Field, size: usize) -> Result<(), WireError> {
+        let end = self.cursor.position().saturating_add(size);
+        self.value(&field.kind, field.is_nullable(self.version))?;
+        if self.cursor.position() != end {
+            return Err(self.cursor.malformed("a tagged field has another size than announced"));
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, kind: &Kind, nullable: bool) -> Result<(), WireError> {
+        match kind {
+            Kind::Fixed(size) => drop(self.cursor.take(*size)?),
+            Kind::String => {
+                let length = self.cursor.string_length(self.compact)?;
+                self.skip(length, nullable)?;
+            }
+            Kind::Bytes => {
+                let length = self.cursor.length(self.compact)?;
+                self.skip(length, nullable)?;
+            }
+            Kind::Array(element) => self.array(element, nullable)?,
+            Kind::Struct(fields) => {
+                if nullable && self.cursor.i8()? < 0 {
+                    return Ok(());
+                }
+                self.fields(fields)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, length: Option<usize>, nullable: bool) -> Result<(), WireError> {
+        match length {
+            Some(length) => drop(self.cursor.take(length)?),
+            None if nullable => {}
+            None => return Err(self.cursor.malformed("null is not allowed")),
+        }
+        Ok(())
+    }
+
+    fn array(&mut self, element: &Kind, nullable: bool) -> Result<(), WireError> {
+        let least = least_bytes(element, self.version, self.compact);
+        let count = match self.cursor.count(self.compact, least)? {
+            Some(count) => count,
+            None if nullable => return Ok(()),
+            None => return Err(self.cursor.malformed("null is not allowed")),
+        };
+        if let Kind::Fixed(size) = element {
+            self.cursor.take(count.saturating_mul(*size))?;
+            return Ok(());
+        }
+        self.spend(count)?;
+        for _ in 0..count {
+            self.value(element, false)?;
+        }
+        Ok(())
+    }
+
+    fn spend(&mut self, elements: usize) -> Result<(), WireError> {
+        self.elements_left = self
+            .elements_left
+            .checked_sub(elements)
+            .ok_or_else(|| self.cursor.malformed(format_args!("more than {ELEMENTS_MAX} elements")))?;
+        Ok(())
+    }
+}
+
+/// The fewest bytes that a value of this kind takes: what a count is measured against.
+fn least_bytes(kind: &Kind, version: i16, compact: bool) -> usize {
+    match kind {
+        Kind::Fixed(size) => *size,
+        Kind::String => {
+            if compact {
+                1
+            } else {
+                2
+            }
+        }
+        Kind::Bytes | Kind::Array(_) => {
+            if compact {
+                1
+            } else {
+                4
+            }
+        }
+        Kind::Struct(fields) => {
+            let plain = fields.iter().filter(|field| field.is_plain(version));
+            plain.map(|field| least_of_field(field, version, compact)).sum::<usize>() + usize::from(compact)
+        }
+    }
+}
+
+fn least_of_field(field: &Field, version: i16, compact: bool) -> usize {
+    match field.kind {
+        Kind::Struct(_) if field.is_nullable(version) => 1,
+        _ => least_bytes(&field.kind, version, compact),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_metadata(version: i16, body: &[u8], expected: bool) {
+        assert_eq!(check(3, version, body).is_ok(), expected, "version {version}: {body:?}");
+    }
+
+    #[test]
+    fn counts_lengths_nulls_and_left_overs_are_checked() {
+        check_metadata(0, &[0, 0, 0, 0], true);
+        check_metadata(0, &[0xff, 0xff, 0xff, 0xff], false);
+        check_metadata(1, &[0xff, 0xff, 0xff, 0xff], true);
+        check_metadata(1, &[0xff, 0xff, 0xff, 0xfe], false);
+        check_metadata(1, &[0x7f, 0xff, 0xff, 0xff, 0], false);
+        check_metadata(1, &[0, 0, 0, 1, 0, 1, b'a'], true);
+        check_metadata(1, &[0, 0, 0, 1, 0, 2, b'a'], false);
+        check_metadata(1, &[0, 0, 0, 1, 0xff, 0xff], false);
+        check_metadata(1, &[0, 0, 0, 0, 0], false);
+        check_metadata(1, &[], false);
+        check_metadata(13, &[0, 0, 0, 0], false);
+        check_metadata(9, &[1, 0, 0, 0, 0], true);
+        check_metadata(9, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0], false);
+        check_metadata(9, &[0x81, 0x80, 0x80, 0x80, 0x80, 0x00, 0, 0, 0, 0], false);
+    }
+
+    #[test]
+    fn tagged_fields_fill_their_size() {
+        let fetch = |tags: &[u8]| {
+            let mut body = vec![0; 4 + 4 + 4 + 1 + 4 + 4];
+            body.extend([1, 1, 1]);
+            body.extend(tags);
+            check(1, 17, &body).is_ok()
+        };
+        assert!(fetch(&[0]));
+        assert!(fetch(&[1, 9, 2, 7, 7]), "an unknown tag is skipped");
+        assert!(fetch(&[1, 0, 3, 3, b'm', b'e']), "cluster id");
+        assert!(!fetch(&[1, 0, 4, 3, b'm', b'e', 0]));
+        assert!(!fetch(&[1, 0, 2, 3, b'm', b'e']));
+        assert!(!fetch(&[1, 9, 0xff, 0xff, 0xff, 0xff, 0x0f]));
+        assert!(!fetch(&[0xff, 0xff, 0xff, 0xff, 0x0f]));
+    }
+
+    #[test]
+    fn more_elements_than_a_sane_request_holds_are_refused() {
+        let body = |count: usize| {
+            let mut body = (count as i32).to_be_bytes().to_vec();
+            body.resize(4 + 2 * count, 0);
+            body
+        };
+        assert!(check(3, 1, &body(ELEMENTS_MAX)).is_ok());
+        assert!(check(3, 1, &body(ELEMENTS_MAX + 1)).is_err());
+    }
+}
