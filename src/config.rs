@@ -3,7 +3,22 @@
 //! Invariant: a property has one row in `definitions.rs`; its name, type, default and validator are nowhere else.
 
 pub mod broker_config;
+mod checks;
+pub mod definitions;
+pub mod error;
+mod listeners;
+pub mod load;
 pub mod log_config;
+pub mod properties;
+pub mod topic_values;
+pub mod valid;
+pub mod value;
+pub mod values;
+pub mod versions;
 
 pub use broker_config::{BrokerConfig, Endpoint};
+pub use error::ConfigError;
+pub use load::{Loaded, load};
 pub use log_config::{CleanupPolicy, CompressionType, LogConfig, TimestampType};
+pub use properties::Properties;
+pub use topic_values::validate_topic_config;

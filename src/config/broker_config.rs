@@ -1,7 +1,14 @@
 //! The broker's own settings, typed (class `KafkaConfig`). Built once from the properties; fields carry Kafka's names.
 
+use super::error::ConfigError;
+use super::listeners::Listeners;
 use super::log_config::LogConfig;
+use super::value::java_trim;
+use super::values::{Settings, Values};
+use super::{checks, topic_values};
 use crate::base::Millis;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 /// One entry of `listeners` or `advertised.listeners`.
@@ -14,6 +21,13 @@ pub struct Endpoint {
     pub port: u16,
     /// `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
     pub security_protocol: String,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        write!(out, "{}://{open}{}{close}:{}", self.listener, self.host, self.port)
+    }
 }
 
 /// The values that other rooms read. `Default` is Kafka's own defaults, with PLAINTEXT on localhost:9092.
@@ -74,67 +88,121 @@ pub struct BrokerConfig {
     pub log_flush_scheduler_interval_ms: Millis,
     /// Defaults of every topic's settings: what `log.*` says.
     pub log: LogConfig,
+    /// What files and flags set, as it stands there: for DescribeConfigs.
+    pub settings: Settings,
 }
 
-fn localhost(port: u16) -> Endpoint {
-    Endpoint { listener: "PLAINTEXT".into(), host: "localhost".into(), port, security_protocol: "PLAINTEXT".into() }
+impl BrokerConfig {
+    /// Builds the values from what is set, with Kafka's defaults behind, and checks them as Kafka does.
+    pub fn from_settings(settings: &Settings) -> Result<BrokerConfig, ConfigError> {
+        let values = Values { settings };
+        let listeners = Listeners::of(&values)?;
+        checks::check(&values)?;
+        Ok(BrokerConfig {
+            broker_id: broker_id(&values)?,
+            broker_id_generation_enable: values.boolean("broker.id.generation.enable")?,
+            reserved_broker_max_id: values.int("reserved.broker.max.id")?,
+            broker_rack: values.optional_text("broker.rack")?,
+            listeners: listeners.listeners,
+            advertised_listeners: listeners.advertised,
+            inter_broker_listener_name: listeners.inter_broker,
+            log_dirs: log_dirs(&values)?,
+            zookeeper_connect: zookeeper_connect(&values)?,
+            zookeeper_session_timeout_ms: values.int("zookeeper.session.timeout.ms")?,
+            zookeeper_connection_timeout_ms: zookeeper_connection_timeout_ms(&values)?,
+            zookeeper_embedded_port: values.port("zookeeper.embedded.port")?,
+            zookeeper_embedded_address: values.text("zookeeper.embedded.address")?,
+            zookeeper_embedded_data_dir: values.text("zookeeper.embedded.data.dir")?.into(),
+            num_network_threads: values.int("num.network.threads")?,
+            num_io_threads: values.int("num.io.threads")?,
+            num_recovery_threads_per_data_dir: values.int("num.recovery.threads.per.data.dir")?,
+            socket_request_max_bytes: values.int("socket.request.max.bytes")?,
+            socket_send_buffer_bytes: values.int("socket.send.buffer.bytes")?,
+            socket_receive_buffer_bytes: values.int("socket.receive.buffer.bytes")?,
+            socket_listen_backlog_size: values.int("socket.listen.backlog.size")?,
+            max_connections: values.int("max.connections")?,
+            max_connections_per_ip: values.int("max.connections.per.ip")?,
+            connections_max_idle_ms: values.whole("connections.max.idle.ms")?,
+            num_partitions: values.int("num.partitions")?,
+            default_replication_factor: values.int("default.replication.factor")?,
+            auto_create_topics_enable: values.boolean("auto.create.topics.enable")?,
+            delete_topic_enable: values.boolean("delete.topic.enable")?,
+            fetch_max_bytes: values.int("fetch.max.bytes")?,
+            max_incremental_fetch_session_cache_slots: values.int("max.incremental.fetch.session.cache.slots")?,
+            group_min_session_timeout_ms: values.int("group.min.session.timeout.ms")?,
+            group_max_session_timeout_ms: values.int("group.max.session.timeout.ms")?,
+            group_initial_rebalance_delay_ms: values.int("group.initial.rebalance.delay.ms")?,
+            group_max_size: values.int("group.max.size")?,
+            offset_metadata_max_bytes: values.int("offset.metadata.max.bytes")?,
+            offsets_topic_num_partitions: values.int("offsets.topic.num.partitions")?,
+            offsets_topic_replication_factor: values.short("offsets.topic.replication.factor")?,
+            offsets_topic_segment_bytes: values.int("offsets.topic.segment.bytes")?,
+            offsets_retention_minutes: values.int("offsets.retention.minutes")?,
+            offsets_retention_check_interval_ms: values.whole("offsets.retention.check.interval.ms")?,
+            offsets_commit_timeout_ms: values.int("offsets.commit.timeout.ms")?,
+            transaction_state_log_num_partitions: values.int("transaction.state.log.num.partitions")?,
+            transaction_state_log_replication_factor: values.short("transaction.state.log.replication.factor")?,
+            transaction_state_log_segment_bytes: values.int("transaction.state.log.segment.bytes")?,
+            transaction_state_log_min_isr: values.int("transaction.state.log.min.isr")?,
+            producer_id_expiration_ms: values.whole("producer.id.expiration.ms")?,
+            replica_high_watermark_checkpoint_interval_ms: values
+                .whole("replica.high.watermark.checkpoint.interval.ms")?,
+            log_flush_offset_checkpoint_interval_ms: values.whole("log.flush.offset.checkpoint.interval.ms")?,
+            log_flush_start_offset_checkpoint_interval_ms: values
+                .whole("log.flush.start.offset.checkpoint.interval.ms")?,
+            log_retention_check_interval_ms: values.whole("log.retention.check.interval.ms")?,
+            log_flush_scheduler_interval_ms: values.whole("log.flush.scheduler.interval.ms")?,
+            log: LogConfig::from_values(&topic_values::of(&values, &BTreeMap::new())?),
+            settings: settings.clone(),
+        })
+    }
 }
 
 impl Default for BrokerConfig {
     fn default() -> BrokerConfig {
-        BrokerConfig {
-            broker_id: -1,
-            broker_id_generation_enable: true,
-            reserved_broker_max_id: 1000,
-            broker_rack: None,
-            listeners: vec![localhost(9092)],
-            advertised_listeners: vec![localhost(9092)],
-            inter_broker_listener_name: "PLAINTEXT".into(),
-            log_dirs: vec!["/tmp/kafka-logs".into()],
-            zookeeper_connect: None,
-            zookeeper_session_timeout_ms: 18_000,
-            zookeeper_connection_timeout_ms: 18_000,
-            zookeeper_embedded_port: 2181,
-            zookeeper_embedded_address: "127.0.0.1".into(),
-            zookeeper_embedded_data_dir: "/tmp/zookeeper".into(),
-            num_network_threads: 3,
-            num_io_threads: 8,
-            num_recovery_threads_per_data_dir: 1,
-            socket_request_max_bytes: 100 << 20,
-            socket_send_buffer_bytes: 100 << 10,
-            socket_receive_buffer_bytes: 100 << 10,
-            socket_listen_backlog_size: 50,
-            max_connections: i32::MAX,
-            max_connections_per_ip: i32::MAX,
-            connections_max_idle_ms: 600_000,
-            num_partitions: 1,
-            default_replication_factor: 1,
-            auto_create_topics_enable: true,
-            delete_topic_enable: true,
-            fetch_max_bytes: 55 << 20,
-            max_incremental_fetch_session_cache_slots: 1000,
-            group_min_session_timeout_ms: 6_000,
-            group_max_session_timeout_ms: 1_800_000,
-            group_initial_rebalance_delay_ms: 3_000,
-            group_max_size: i32::MAX,
-            offset_metadata_max_bytes: 4096,
-            offsets_topic_num_partitions: 50,
-            offsets_topic_replication_factor: 3,
-            offsets_topic_segment_bytes: 100 << 20,
-            offsets_retention_minutes: 7 * 24 * 60,
-            offsets_retention_check_interval_ms: 600_000,
-            offsets_commit_timeout_ms: 5_000,
-            transaction_state_log_num_partitions: 50,
-            transaction_state_log_replication_factor: 3,
-            transaction_state_log_segment_bytes: 100 << 20,
-            transaction_state_log_min_isr: 2,
-            producer_id_expiration_ms: 24 * 3600 * 1000,
-            replica_high_watermark_checkpoint_interval_ms: 5_000,
-            log_flush_offset_checkpoint_interval_ms: 60_000,
-            log_flush_start_offset_checkpoint_interval_ms: 60_000,
-            log_retention_check_interval_ms: 300_000,
-            log_flush_scheduler_interval_ms: i64::MAX,
-            log: LogConfig::default(),
+        let mut settings = Settings::default();
+        settings.set("listeners", "PLAINTEXT://localhost:9092", "the defaults");
+        BrokerConfig::from_settings(&settings).expect("the defaults are valid")
+    }
+}
+
+/// `broker.id`, which may also be called `node.id`.
+fn broker_id(values: &Values) -> Result<i32, ConfigError> {
+    let (broker_id, node_id) = (values.int("broker.id")?, values.int("node.id")?);
+    match (values.is_set("broker.id"), values.is_set("node.id")) {
+        (true, true) if broker_id != node_id => {
+            Err(ConfigError::Conflict(format!("broker.id={broker_id} and node.id={node_id} differ: keep one of them")))
         }
+        (false, true) => Ok(node_id),
+        _ => Ok(broker_id),
+    }
+}
+
+/// `log.dirs`, else `log.dir`: separated by commas.
+fn log_dirs(values: &Values) -> Result<Vec<PathBuf>, ConfigError> {
+    let name = if values.optional_text("log.dirs")?.is_some() { "log.dirs" } else { "log.dir" };
+    values.checked(name, |name, text| {
+        let dirs = text.split(',').map(java_trim).filter(|dir| !dir.is_empty());
+        let dirs: Vec<PathBuf> = dirs.map(PathBuf::from).collect();
+        if dirs.is_empty() { Err(ConfigError::bad_value(name, text, "one or more directories")) } else { Ok(dirs) }
+    })
+}
+
+fn zookeeper_connect(values: &Values) -> Result<Option<String>, ConfigError> {
+    if !values.is_set("zookeeper.connect") {
+        return Ok(None);
+    }
+    values.checked("zookeeper.connect", |name, text| {
+        let servers = java_trim(text);
+        let allowed = "host:port,.../chroot (remove the property to use the ZooKeeper inside)";
+        let missing = servers.is_empty() || servers.starts_with('/');
+        if missing { Err(ConfigError::bad_value(name, text, allowed)) } else { Ok(Some(servers.to_owned())) }
+    })
+}
+
+fn zookeeper_connection_timeout_ms(values: &Values) -> Result<i32, ConfigError> {
+    match values.value("zookeeper.connection.timeout.ms")? {
+        Some(_) => values.int("zookeeper.connection.timeout.ms"),
+        None => values.int("zookeeper.session.timeout.ms"),
     }
 }

@@ -1,6 +1,11 @@
 //! What a log is configured with: the topic's own settings over the broker's (class `LogConfig`).
 
+use super::broker_config::BrokerConfig;
+use super::error::ConfigError;
+use super::topic_values::{self, TopicValues};
+use super::values::{Settings, Values};
 use crate::base::Millis;
+use std::collections::BTreeMap;
 
 /// `compression.type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -62,36 +67,81 @@ pub struct LogConfig {
     pub cleanup_policy: CleanupPolicy,
 }
 
+impl LogConfig {
+    /// The settings of a topic with `overrides`, over what `broker` says.
+    pub fn with_overrides(
+        broker: &BrokerConfig,
+        overrides: &BTreeMap<String, String>,
+    ) -> Result<LogConfig, ConfigError> {
+        let values = topic_values::of(&Values { settings: &broker.settings }, overrides)?;
+        Ok(LogConfig::from_values(&values))
+    }
+
+    pub fn from_values(values: &TopicValues) -> LogConfig {
+        LogConfig {
+            segment_bytes: values.int("segment.bytes"),
+            segment_ms: values.whole("segment.ms"),
+            segment_jitter_ms: values.whole("segment.jitter.ms"),
+            segment_index_bytes: values.int("segment.index.bytes"),
+            index_interval_bytes: values.int("index.interval.bytes"),
+            flush_messages: values.whole("flush.messages"),
+            flush_ms: values.whole("flush.ms"),
+            retention_bytes: values.whole("retention.bytes"),
+            retention_ms: values.whole("retention.ms"),
+            file_delete_delay_ms: values.whole("file.delete.delay.ms"),
+            delete_retention_ms: values.whole("delete.retention.ms"),
+            min_compaction_lag_ms: values.whole("min.compaction.lag.ms"),
+            max_compaction_lag_ms: values.whole("max.compaction.lag.ms"),
+            min_cleanable_dirty_ratio: values.double("min.cleanable.dirty.ratio"),
+            max_message_bytes: values.int("max.message.bytes"),
+            min_insync_replicas: values.int("min.insync.replicas"),
+            unclean_leader_election_enable: values.boolean("unclean.leader.election.enable"),
+            message_timestamp_before_max_ms: timestamp_limit(values, "message.timestamp.before.max.ms"),
+            message_timestamp_after_max_ms: timestamp_limit(values, "message.timestamp.after.max.ms"),
+            message_downconversion_enable: values.boolean("message.downconversion.enable"),
+            preallocate: values.boolean("preallocate"),
+            compression_type: compression_type(&values.text("compression.type")),
+            compression_gzip_level: values.int("compression.gzip.level"),
+            compression_lz4_level: values.int("compression.lz4.level"),
+            compression_zstd_level: values.int("compression.zstd.level"),
+            timestamp_type: timestamp_type(&values.text("message.timestamp.type")),
+            cleanup_policy: cleanup_policy(&values.text("cleanup.policy")),
+        }
+    }
+}
+
 impl Default for LogConfig {
     fn default() -> LogConfig {
-        LogConfig {
-            segment_bytes: 1 << 30,
-            segment_ms: 7 * 24 * 3600 * 1000,
-            segment_jitter_ms: 0,
-            segment_index_bytes: 10 << 20,
-            index_interval_bytes: 4096,
-            flush_messages: i64::MAX,
-            flush_ms: i64::MAX,
-            retention_bytes: -1,
-            retention_ms: 7 * 24 * 3600 * 1000,
-            file_delete_delay_ms: 60_000,
-            delete_retention_ms: 24 * 3600 * 1000,
-            min_compaction_lag_ms: 0,
-            max_compaction_lag_ms: i64::MAX,
-            min_cleanable_dirty_ratio: 0.5,
-            max_message_bytes: 1_048_588,
-            min_insync_replicas: 1,
-            unclean_leader_election_enable: false,
-            message_timestamp_before_max_ms: i64::MAX,
-            message_timestamp_after_max_ms: i64::MAX,
-            message_downconversion_enable: true,
-            preallocate: false,
-            compression_type: CompressionType::Producer,
-            compression_gzip_level: -1,
-            compression_lz4_level: 9,
-            compression_zstd_level: 3,
-            timestamp_type: TimestampType::CreateTime,
-            cleanup_policy: CleanupPolicy { compact: false, delete: true },
-        }
+        let settings = Settings::default();
+        let values = topic_values::of(&Values { settings: &settings }, &BTreeMap::new());
+        LogConfig::from_values(&values.expect("the defaults are valid"))
+    }
+}
+
+fn compression_type(text: &str) -> CompressionType {
+    match text {
+        "uncompressed" => CompressionType::Uncompressed,
+        "gzip" => CompressionType::Gzip,
+        "snappy" => CompressionType::Snappy,
+        "lz4" => CompressionType::Lz4,
+        "zstd" => CompressionType::Zstd,
+        _ => CompressionType::Producer,
+    }
+}
+
+fn timestamp_type(text: &str) -> TimestampType {
+    if text == "LogAppendTime" { TimestampType::LogAppendTime } else { TimestampType::CreateTime }
+}
+
+fn cleanup_policy(text: &str) -> CleanupPolicy {
+    let has = |policy: &str| text.split(',').any(|item| item == policy);
+    CleanupPolicy { compact: has("compact"), delete: has("delete") }
+}
+
+/// One side's limit, else the older common one.
+fn timestamp_limit(values: &TopicValues, name: &str) -> Millis {
+    match values.whole(name) {
+        i64::MAX => values.whole("message.timestamp.difference.max.ms"),
+        limit => limit,
     }
 }
