@@ -1,9 +1,11 @@
 //! ZooKeeper: every znode path and its JSON, the session with the ensemble, registration of the broker, dynamic
 //! configurations, and the server inside.
 
+pub mod configs;
 pub mod embedded;
 pub mod operation;
 pub mod paths;
+pub mod registration;
 pub mod session;
 mod submit;
 pub mod watches;
