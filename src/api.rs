@@ -4,17 +4,22 @@
 //! [`Reply`](crate::wire::Reply), now or later; it holds no state of its own.
 
 pub mod api_versions;
+pub mod authorized;
 pub mod table;
 
 use crate::config::BrokerConfig;
 use crate::replica::MetadataCache;
 use crate::wire::{Outcome, Reply, Request};
+use crate::zookeeper::Zk;
 use std::sync::Arc;
 
 /// Everything that a handler may touch.
 pub struct Services {
     pub config: Arc<BrokerConfig>,
+    /// 22 characters, from `/cluster/id`.
+    pub cluster_id: Arc<str>,
     pub metadata: Arc<MetadataCache>,
+    pub zookeeper: Zk,
 }
 
 /// Finds the handler of a request and runs it. An unknown key or version, or a body that does not decode, closes the
