@@ -1,0 +1,180 @@
+//! The driver: listeners, timers, and the lock around the machine.
+//!
+//! Invariant: a frame leaves only through the gate, which opens when every log entry before it is on disk.
+//! Classes `NIOServerCnxnFactory`, `SyncRequestProcessor`.
+
+mod connection;
+mod core;
+mod outbox;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::core::Core;
+use super::machine::{Machine, Now, Rules};
+use super::tree::Tree;
+use super::{EmbeddedConfig, EmbeddedError};
+use crate::base::time::{monotonic_ms, wall_ms};
+
+/// A running server. Dropping it stops it; `shutdown` also waits.
+pub struct Server {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    tasks: TaskTracker,
+}
+
+/// What all tasks share.
+struct Shared {
+    config: EmbeddedConfig,
+    core: Mutex<Core>,
+    /// Rung when a deadline may have come closer.
+    timer: Notify,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// Loads the folder, listens, and serves on the current runtime.
+    pub async fn start(config: EmbeddedConfig) -> Result<Self, EmbeddedError> {
+        let listeners = listen(&config).await?;
+        let address = listeners.iter().find_map(|listener| listener.local_addr().ok());
+        let address = address.ok_or_else(|| listen_error(&config, io::ErrorKind::AddrNotAvailable.into()))?;
+        let machine = Machine::new(rules(&config), Tree::fresh(), now());
+        let shared = Arc::new(Shared {
+            config,
+            core: Mutex::new(Core::new(machine)),
+            timer: Notify::new(),
+            stop: CancellationToken::new(),
+        });
+        let tasks = TaskTracker::new();
+        for listener in listeners {
+            tasks.spawn(accept_loop(shared.clone(), listener, tasks.clone()));
+        }
+        tasks.spawn(timer_loop(shared.clone()));
+        tasks.close();
+        Ok(Self { shared, address, tasks })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops serving. Sessions stay in the folder and go on when the server comes back.
+    pub async fn shutdown(self) {
+        self.shared.stop.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+fn now() -> Now {
+    Now { monotonic_ms: monotonic_ms(), wall_ms: wall_ms() }
+}
+
+fn rules(config: &EmbeddedConfig) -> Rules {
+    let tick_ms = i64::try_from(config.tick_time_ms).unwrap_or(i64::MAX).max(1);
+    let or_ticks = |set: Option<u32>, ticks: i64| {
+        let timeout_ms = set.map_or(tick_ms.saturating_mul(ticks), i64::from);
+        i32::try_from(timeout_ms).unwrap_or(i32::MAX)
+    };
+    Rules {
+        tick_ms,
+        min_session_timeout_ms: or_ticks(config.min_session_timeout_ms, 2),
+        max_session_timeout_ms: or_ticks(config.max_session_timeout_ms, 20),
+        extended_types: config.extended_types_enabled,
+        super_digest: config.super_digest.clone(),
+        entry_bytes_max: config.jute_max_buffer.saturating_mul(2),
+    }
+}
+
+/// Listens on every address of the name, so that `localhost` means both families.
+async fn listen(config: &EmbeddedConfig) -> Result<Vec<TcpListener>, EmbeddedError> {
+    let resolved = tokio::net::lookup_host((config.address.as_str(), config.port)).await;
+    let mut addresses: Vec<SocketAddr> = resolved.map_err(|source| listen_error(config, source))?.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses.dedup();
+    let mut listeners = Vec::new();
+    let mut failed = None;
+    let mut port = config.port;
+    for mut address in addresses {
+        address.set_port(port);
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                port = listener.local_addr().map_or(port, |address| address.port());
+                listeners.push(listener);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && config.port != 0 => {
+                return Err(EmbeddedError::PortInUse { address: address.to_string() });
+            }
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) if listeners.is_empty() => Err(listen_error(config, error)),
+        _ => Ok(listeners),
+    }
+}
+
+fn listen_error(config: &EmbeddedConfig, source: io::Error) -> EmbeddedError {
+    EmbeddedError::Listen { address: format!("{}:{}", config.address, config.port), source }
+}
+
+async fn accept_loop(shared: Arc<Shared>, listener: TcpListener, tasks: TaskTracker) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => start_connection(&shared, stream, peer, &tasks),
+            Err(error) => {
+                // Out of file descriptors, most likely: wait for some to be freed instead of spinning.
+                tracing::warn!(%error, "embedded ZooKeeper cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn start_connection(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, tasks: &TaskTracker) {
+    let limit = shared.config.max_client_cnxns;
+    let Some((id, outbox)) = shared.core.lock().accept(peer, limit) else {
+        tracing::warn!(%peer, limit, "too many connections from this address");
+        return;
+    };
+    tasks.spawn(connection::serve(shared.clone(), id, outbox, stream));
+}
+
+/// Sleeps until something is due; without sessions it sleeps for good.
+async fn timer_loop(shared: Arc<Shared>) {
+    loop {
+        let deadline = shared.core.lock().next_deadline();
+        let due = async {
+            match deadline {
+                Some(at) => {
+                    let wait_ms = u64::try_from(at - monotonic_ms()).unwrap_or(0);
+                    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = due => shared.core.lock().tick(now()),
+            () = shared.timer.notified() => {}
+            () = shared.stop.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! One connection: frames in, frames out, and the handshake in time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::super::watches::ConnectionId;
+use super::outbox::Outbox;
+use super::{Shared, now};
+
+/// How long a client may take to say who it is.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is read at once; the buffer grows only with bytes that arrived.
+const READ_BYTES: usize = 8 << 10;
+
+/// A length that no request has; the connection cannot go on after it.
+struct BadLength;
+
+pub async fn serve(shared: Arc<Shared>, id: ConnectionId, outbox: Arc<Outbox>, stream: TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot turn off delayed sending");
+    }
+    let (from, to) = stream.into_split();
+    tokio::select! {
+        () = read(&shared, id, &outbox, from) => {}
+        () = write(&outbox, to) => {}
+        () = outbox.expired() => {}
+        () = shared.stop.cancelled() => {}
+    }
+    shared.core.lock().gone(id);
+}
+
+/// Returns when the peer is gone or sent what cannot be; stays when the server closed, so that the last reply gets out.
+async fn read(shared: &Shared, id: ConnectionId, outbox: &Outbox, mut from: OwnedReadHalf) {
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    let first = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(shared, id, &mut from, &mut buffer)).await;
+    if !matches!(first, Ok(true)) {
+        return;
+    }
+    while outbox.room().await {
+        if requests(shared, id, outbox, &mut buffer).is_err() {
+            return;
+        }
+        if outbox.is_open() && !fill(&mut from, &mut buffer).await {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+async fn handshake(shared: &Shared, id: ConnectionId, from: &mut OwnedReadHalf, buffer: &mut BytesMut) -> bool {
+    loop {
+        match take_frame(buffer, shared.config.jute_max_buffer) {
+            Ok(Some(frame)) => {
+                shared.core.lock().connect(id, &frame, now());
+                shared.timer.notify_one();
+                return true;
+            }
+            Ok(None) if fill(from, buffer).await => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Hands over all whole frames, as long as there is room for the replies.
+fn requests(shared: &Shared, id: ConnectionId, outbox: &Outbox, buffer: &mut BytesMut) -> Result<(), BadLength> {
+    while outbox.is_open() {
+        let Some(frame) = take_frame(buffer, shared.config.jute_max_buffer)? else { break };
+        shared.core.lock().request(id, &frame, now());
+    }
+    Ok(())
+}
+
+async fn fill(from: &mut OwnedReadHalf, buffer: &mut BytesMut) -> bool {
+    buffer.reserve(READ_BYTES);
+    matches!(from.read_buf(buffer).await, Ok(len) if len > 0)
+}
+
+fn take_frame(buffer: &mut BytesMut, len_max: usize) -> Result<Option<BytesMut>, BadLength> {
+    let Some(prefix) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let len = usize::try_from(i32::from_be_bytes(*prefix)).ok().filter(|len| *len <= len_max).ok_or(BadLength)?;
+    if buffer.len() < 4 + len {
+        return Ok(None);
+    }
+    buffer.advance(4);
+    Ok(Some(buffer.split_to(len)))
+}
+
+async fn write(outbox: &Outbox, mut to: OwnedWriteHalf) {
+    while let Some(bytes) = outbox.next().await {
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+    // The reader half stays open until the peer saw the end of ours.
+    let _ = to.shutdown().await;
+}
