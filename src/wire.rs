@@ -6,9 +6,12 @@
 
 pub mod codec;
 pub mod cursor;
+pub mod fetch;
 pub mod frame;
 pub mod guard;
 pub mod header;
+pub mod produce;
+pub mod put;
 pub mod reply;
 pub mod schema;
 

@@ -1,10 +1,11 @@
 //! Kafka's error codes (class `Errors`), by Kafka's names.
 
 /// A code that goes over the wire. Rooms have error enums of their own; `api/error.rs` maps those to these.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
 #[repr(i16)]
 pub enum ErrorCode {
     UnknownServerError = -1,
+    #[default]
     None = 0,
     OffsetOutOfRange = 1,
     CorruptMessage = 2,

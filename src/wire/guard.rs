@@ -8,33 +8,26 @@ use super::codec::WireError;
 use super::cursor::Cursor;
 use super::schema::{Direction, Field, Kind, Message};
 
-/// Strings, structs and tagged fields that one request may hold. A struct of two bytes on the wire is a hundred in memory, so
-/// that the size of the frame alone bounds nothing. The largest honest request, UpdateMetadata for 200,000 partitions,
-/// has a fifth of this.
-pub const ELEMENTS_MAX: usize = 1_000_000;
-
 /// Checks the body of a request.
 pub fn check(api_key: i16, version: i16, body: &[u8]) -> Result<(), WireError> {
-    check_message(api_key, Direction::Request, version, body, ELEMENTS_MAX)
+    let message = message(api_key, Direction::Request, version)?;
+    walk(message, version, Cursor::new(body, message.name))
 }
 
 /// Checks the body of a response, which comes from a broker: its number of elements is not limited.
 pub fn check_response(api_key: i16, version: i16, body: &[u8]) -> Result<(), WireError> {
-    check_message(api_key, Direction::Response, version, body, usize::MAX)
+    let message = message(api_key, Direction::Response, version)?;
+    walk(message, version, Cursor::new(body, message.name).without_element_limit())
 }
 
-fn check_message(
-    api_key: i16,
-    direction: Direction,
-    version: i16,
-    body: &[u8],
-    elements_max: usize,
-) -> Result<(), WireError> {
-    let message = Message::of(api_key, direction)
+fn message(api_key: i16, direction: Direction, version: i16) -> Result<&'static Message, WireError> {
+    Message::of(api_key, direction)
         .filter(|message| message.versions.contains(&version))
-        .ok_or(WireError::Unsupported { api_key, version })?;
-    let compact = version >= message.first_flexible;
-    let mut walk = Walk { cursor: Cursor::new(body, message.name), version, compact, elements_left: elements_max };
+        .ok_or(WireError::Unsupported { api_key, version })
+}
+
+fn walk(message: &Message, version: i16, cursor: Cursor<'_>) -> Result<(), WireError> {
+    let mut walk = Walk { cursor, version, compact: version >= message.first_flexible };
     walk.fields(&message.fields)?;
     walk.cursor.finish()
 }
@@ -43,7 +36,6 @@ struct Walk<'a> {
     cursor: Cursor<'a>,
     version: i16,
     compact: bool,
-    elements_left: usize,
 }
 
 impl Walk<'_> {
@@ -56,9 +48,7 @@ impl Walk<'_> {
     }
 
     fn tags(&mut self, fields: &[Field]) -> Result<(), WireError> {
-        let count = self.cursor.unsigned_varint()? as usize;
-        self.spend(count)?;
-        for _ in 0..count {
+        for _ in 0..self.cursor.tag_count()? {
             let tag = self.cursor.unsigned_varint()?;
             let size = self.cursor.unsigned_varint()? as usize;
             let known = fields.iter().find(|field| field.tag == Some(tag) && field.versions.contains(&self.version));
@@ -113,27 +103,20 @@ impl Walk<'_> {
 
     fn array(&mut self, element: &Kind, nullable: bool) -> Result<(), WireError> {
         let least = least_bytes(element, self.version, self.compact);
-        let count = match self.cursor.count(self.compact, least)? {
-            Some(count) => count,
-            None if nullable => return Ok(()),
-            None => return Err(self.cursor.malformed("null is not allowed")),
+        let count = match element {
+            Kind::Fixed(_) => self.cursor.count(self.compact, least)?,
+            _ => self.cursor.elements(self.compact, least)?,
         };
-        if let Kind::Fixed(size) = element {
-            self.cursor.take(count.saturating_mul(*size))?;
-            return Ok(());
+        match (count, element) {
+            (None, _) if nullable => {}
+            (None, _) => return Err(self.cursor.malformed("null is not allowed")),
+            (Some(count), Kind::Fixed(size)) => drop(self.cursor.take(count.saturating_mul(*size))?),
+            (Some(count), _) => {
+                for _ in 0..count {
+                    self.value(element, false)?;
+                }
+            }
         }
-        self.spend(count)?;
-        for _ in 0..count {
-            self.value(element, false)?;
-        }
-        Ok(())
-    }
-
-    fn spend(&mut self, elements: usize) -> Result<(), WireError> {
-        self.elements_left = self
-            .elements_left
-            .checked_sub(elements)
-            .ok_or_else(|| self.cursor.malformed(format_args!("more than {ELEMENTS_MAX} elements")))?;
         Ok(())
     }
 }
@@ -173,6 +156,7 @@ fn least_of_field(field: &Field, version: i16, compact: bool) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::cursor::ELEMENTS_MAX;
 
     fn check_metadata(version: i16, body: &[u8], expected: bool) {
         assert_eq!(check(3, version, body).is_ok(), expected, "version {version}: {body:?}");
