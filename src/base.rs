@@ -5,6 +5,7 @@
 pub mod error_code;
 pub mod ids;
 pub mod time;
+pub mod timer;
 pub mod topic_name;
 
 pub use error_code::ErrorCode;
@@ -13,3 +14,4 @@ pub use ids::{
     TopicPartition,
 };
 pub use time::Millis;
+pub use timer::TimerQueue;

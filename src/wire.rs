@@ -5,6 +5,7 @@
 //! Produce and Fetch have codecs of their own because their records must not be copied.
 
 pub mod codec;
+pub mod coordinator_record;
 pub mod cursor;
 pub mod fetch;
 pub mod frame;
