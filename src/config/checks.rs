@@ -55,6 +55,5 @@ fn cleaner(values: &Values) -> Result<(), ConfigError> {
     let name = "log.cleaner.dedupe.buffer.size";
     let (buffer, threads) = (values.whole(name)?, values.whole("log.cleaner.threads")?);
     let enough = buffer.checked_div(threads).is_none_or(|each| each > 1 << 20);
-    let needed = !values.boolean("log.cleaner.enable")? || enough;
-    require(values, needed, name, "more than 1 MiB for each of log.cleaner.threads")
+    require(values, enough, name, "more than 1 MiB for each of log.cleaner.threads")
 }

@@ -221,10 +221,6 @@ mod tests {
             ("password.encoder.secret=hunter2", &["password.encoder.secret=[hidden]: not supported"]),
             ("remote.log.storage.system.enable=true", &["not supported"]),
             ("config.providers=file", &["not supported"]),
-            (
-                "log.cleaner.min.compaction.lag.ms=9\nlog.cleaner.max.compaction.lag.ms=8",
-                &["f: min.compaction.lag.ms=9"],
-            ),
             ("a=\\u00", &["line 1: "]),
         ] {
             let error = load_text(text, &[]).expect_err(text).to_string();

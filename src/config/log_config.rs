@@ -145,3 +145,53 @@ fn timestamp_limit(values: &TopicValues, name: &str) -> Millis {
         limit => limit,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(overrides: &[(&str, &str)]) -> Result<LogConfig, ConfigError> {
+        let overrides = overrides.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        LogConfig::with_overrides(&BrokerConfig::default(), &overrides)
+    }
+
+    #[test]
+    fn a_topics_own_values_stand_over_the_brokers() {
+        let config = of(&[("retention.ms", "5"), ("cleanup.policy", "compact,delete"), ("compression.type", "zstd")]);
+        let config = config.expect("valid");
+        assert_eq!((config.retention_ms, config.compression_type), (5, CompressionType::Zstd));
+        assert_eq!(config.cleanup_policy, CleanupPolicy { compact: true, delete: true });
+        let rest = LogConfig {
+            retention_ms: LogConfig::default().retention_ms,
+            cleanup_policy: CleanupPolicy { compact: false, delete: true },
+            compression_type: CompressionType::Producer,
+            ..config
+        };
+        assert_eq!(rest, LogConfig::default());
+        let config = of(&[("message.timestamp.difference.max.ms", "3"), ("message.timestamp.after.max.ms", "4")]);
+        let config = config.expect("valid");
+        assert_eq!((config.message_timestamp_before_max_ms, config.message_timestamp_after_max_ms), (3, 4));
+    }
+
+    #[test]
+    fn a_wrong_topic_config_says_what_is_wrong() {
+        for (overrides, message) in [
+            (&[("a.b", "1")][..], "Unknown topic config name: a.b"),
+            (&[("retention.ms", "-2")], "retention.ms=-2: must be a whole number (64 bits), -1 or more"),
+            (
+                &[("cleanup.policy", "keep")],
+                "cleanup.policy=keep: must be a list, separated by commas, of compact, delete",
+            ),
+            (
+                &[("min.compaction.lag.ms", "9"), ("max.compaction.lag.ms", "8")],
+                "min.compaction.lag.ms=9 is larger than max.compaction.lag.ms=8: make it at most that",
+            ),
+            (
+                &[("remote.storage.enable", "true")],
+                "remote.storage.enable=true: must be false: tiered storage is not available on this broker",
+            ),
+        ] {
+            assert_eq!(of(overrides).expect_err(message).to_string(), message);
+        }
+    }
+}

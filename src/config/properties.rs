@@ -63,23 +63,24 @@ struct LogicalLines<'a> {
 }
 
 impl LogicalLines<'_> {
-    /// The next natural line without its end; CR LF ends one line.
-    fn natural_line(&mut self) -> Option<&[u8]> {
+    /// The next natural line without its end, and whether nothing follows; CR LF ends one line.
+    fn natural_line(&mut self) -> Option<(&[u8], bool)> {
         if self.rest.is_empty() {
             return None;
         }
         let end = self.rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(self.rest.len());
         let (line, tail) = self.rest.split_at(end);
+        let end_of_file = tail.len() <= 1;
         self.rest = tail.strip_prefix(b"\r\n").unwrap_or(tail.get(1..).unwrap_or_default());
         self.line += 1;
-        Some(line)
+        Some((line, end_of_file))
     }
 
     /// Puts the next logical line into `buffer` and returns the number of its first line.
     fn next_into(&mut self, buffer: &mut Vec<u8>) -> Option<usize> {
         buffer.clear();
         let mut first = self.line;
-        while let Some(line) = self.natural_line() {
+        while let Some((line, end_of_file)) = self.natural_line() {
             let start = line.iter().position(|byte| !is_blank(*byte)).unwrap_or(line.len());
             let text = line.get(start..).unwrap_or_default();
             if buffer.is_empty() && (text.is_empty() || matches!(text.first(), Some(b'#' | b'!'))) {
@@ -89,11 +90,11 @@ impl LogicalLines<'_> {
             let backslashes = text.iter().rev().take_while(|byte| **byte == b'\\').count();
             let continues = backslashes % 2 == 1;
             buffer.extend_from_slice(text.get(..text.len() - usize::from(continues)).unwrap_or_default());
-            if !continues {
+            // Java drops a backslash at the very end of the file, and still has a line, be it empty.
+            if !continues || end_of_file {
                 return Some(first);
             }
         }
-        // Java drops a lone backslash at the end of the file, and still has a line, empty or not.
         if buffer.is_empty() { None } else { Some(first) }
     }
 }
@@ -179,6 +180,8 @@ mod tests {
             (b"a=1\na=2", &[("a", "2")]),
             (b"=x", &[("", "x")]),
             (b"a=x\\", &[("a", "x")]),
+            (b"\\\n", &[("", "")]),
+            (b"\\\r\n", &[]),
             (b"a=1\\\n# not a comment", &[("a", "1# not a comment")]),
             (b"", &[]),
         ] {

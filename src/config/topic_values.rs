@@ -57,7 +57,10 @@ pub fn of(broker: &Values, overrides: &BTreeMap<String, String>) -> Result<Topic
         values.insert(property.name, value);
     }
     let values = TopicValues { values };
-    check_together(&values)?;
+    // What the broker's file says is not a topic's fault.
+    if overrides.keys().any(|name| name.ends_with(".compaction.lag.ms")) {
+        check_together(&values)?;
+    }
     Ok(values)
 }
 
@@ -84,10 +87,18 @@ fn default_on(broker: &Values, property: &Property) -> Result<Value, ConfigError
     let topic_default = || value::default_of(property).unwrap_or(Value::Text(String::new()));
     for name in property.broker_names {
         if let Some(value) = broker.value(name)? {
+            if is_timestamp_limit(property.name) && value == Value::Long(i64::MAX) {
+                // The older common limit holds where a side has none of its own.
+                return Ok(Value::Long(broker.whole("log.message.timestamp.difference.max.ms")?));
+            }
             return Ok(in_unit_of_topic(name, property.kind, value).unwrap_or_else(topic_default));
         }
     }
     Ok(topic_default())
+}
+
+fn is_timestamp_limit(name: &str) -> bool {
+    name == "message.timestamp.before.max.ms" || name == "message.timestamp.after.max.ms"
 }
 
 fn in_unit_of_topic(broker_name: &str, kind: Kind, value: Value) -> Option<Value> {

@@ -23,7 +23,7 @@ pub enum Valid {
     ListOf(&'static [&'static str]),
     NonNull,
     NonEmpty,
-    /// A list that is not empty, if it is given at all.
+    /// A list that should not be empty; Kafka accepts an empty one all the same.
     NonEmptyList,
     /// A version of the inter-broker protocol.
     Version,
@@ -34,13 +34,10 @@ pub enum Valid {
 impl Valid {
     pub fn accepts(self, value: &Value) -> bool {
         match (self, value) {
-            (Valid::Any | Valid::NonNull, _) => true,
+            (Valid::Any | Valid::NonNull | Valid::NonEmptyList, _) => true,
             (Valid::Ratio(low, high), Value::Double(number)) => (low..=high).contains(number),
             (Valid::ListOf(names), Value::List(items)) => items.iter().all(|item| names.contains(&item.as_str())),
-            (Valid::NonEmptyList, Value::List(items)) => !items.is_empty(),
-            (Valid::Replicas, Value::List(items)) => {
-                items.first().is_some_and(|item| item == "*") || items.iter().all(|item| is_replica(item))
-            }
+            (Valid::Replicas, Value::List(items)) => items[..] == ["*"] || items.iter().all(|item| is_replica(item)),
             (_, Value::Text(text)) => self.accepts_text(text),
             _ => value.whole_number().is_some_and(|number| self.accepts_number(number)),
         }
@@ -69,14 +66,14 @@ impl Valid {
     /// What comes after "must be a whole number" and the like; empty when everything of the type is accepted.
     pub fn in_words(self) -> String {
         match self {
-            Valid::Any | Valid::NonNull => String::new(),
+            Valid::Any | Valid::NonNull | Valid::NonEmptyList => String::new(),
             Valid::AtLeast(low) => format!("{low} or more"),
             Valid::Between(low, high) => format!("{low} to {high}"),
             Valid::Ratio(low, high) => format!("{low} to {high}"),
             Valid::GzipLevel => "-1 or 1 to 9".to_owned(),
             Valid::PositiveOr(other) => format!("{other} or at least 1"),
             Valid::OneOf(names) | Valid::AnyCaseOf(names) | Valid::ListOf(names) => names.join(", "),
-            Valid::NonEmpty | Valid::NonEmptyList => "not empty".to_owned(),
+            Valid::NonEmpty => "not empty".to_owned(),
             Valid::Version => format!("a version up to {}, for example 3.9", versions::LATEST),
             Valid::Replicas => "partition:broker,... or *".to_owned(),
         }

@@ -5,17 +5,25 @@ use super::error::ConfigError;
 use super::value::{self, Value};
 use crate::base::Millis;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// What is set, and where.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     entries: BTreeMap<String, Setting>,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 struct Setting {
     value: String,
     origin: String,
+}
+
+/// Names only: values may be secret.
+impl fmt::Debug for Settings {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.debug_set().entries(self.entries.keys()).finish()
+    }
 }
 
 impl Settings {
