@@ -9,6 +9,7 @@ pub mod table;
 
 use crate::config::BrokerConfig;
 use crate::replica::MetadataCache;
+use crate::replica::fetch_session::FetchSessionCache;
 use crate::wire::{Outcome, Reply, Request};
 use crate::zookeeper::Zk;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub struct Services {
     /// 22 characters, from `/cluster/id`.
     pub cluster_id: Arc<str>,
     pub metadata: Arc<MetadataCache>,
+    pub fetch_sessions: FetchSessionCache,
     pub zookeeper: Zk,
 }
 

@@ -1,6 +1,7 @@
 //! The command line: flags, properties, run, exit code.
 
 use clap::Parser;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -48,8 +49,14 @@ fn fail(message: &str) -> ExitCode {
 }
 
 fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,zookeeper_client=warn"));
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .with_target(false)
+        .init();
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -57,7 +64,6 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let listeners: Vec<String> = loaded.config.listeners.iter().map(|listener| listener.to_string()).collect();
-    println!("broker.id={} listeners={}", loaded.config.broker_id, listeners.join(","));
+    ottla::broker::run(loaded.config)?;
     Ok(())
 }
