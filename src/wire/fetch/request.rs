@@ -152,9 +152,20 @@ impl<'a> Reader<'a> {
             log_start_offset: if self.version >= 5 { self.cursor.i64()? } else { -1 },
             max_bytes: self.cursor.i32()?,
         };
-        // The one tag here names a directory of a KRaft voter.
-        self.end_of_struct()?;
+        self.partition_tags()?;
         Ok(partition)
+    }
+
+    /// The one tag here is the directory id of a KRaft voter.
+    fn partition_tags(&mut self) -> Result<(), WireError> {
+        let has_directory = self.version >= 17;
+        if !self.compact {
+            return Ok(());
+        }
+        self.cursor.tags(|cursor, tag| match tag {
+            0 if has_directory => cursor.array::<16>().map(|_| true),
+            _ => Ok(false),
+        })
     }
 
     fn forgotten(&mut self) -> Result<Vec<ForgottenTopic>, WireError> {
