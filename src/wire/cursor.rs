@@ -150,13 +150,19 @@ impl<'a> Cursor<'a> {
         Ok(count)
     }
 
+    /// The number of a tagged field.
+    pub fn tag(&mut self) -> Result<u32, WireError> {
+        let tag = self.unsigned_varint()?;
+        if tag > i32::MAX as u32 { Err(self.malformed(format_args!("tag {tag}"))) } else { Ok(tag) }
+    }
+
     /// A tagged section: `known` reads the value of a tag and says so, or leaves an unknown one to be skipped.
     pub fn tags(
         &mut self,
         mut known: impl FnMut(&mut Cursor<'a>, u32) -> Result<bool, WireError>,
     ) -> Result<(), WireError> {
         for _ in 0..self.tag_count()? {
-            let tag = self.unsigned_varint()?;
+            let tag = self.tag()?;
             let size = self.unsigned_varint()? as usize;
             let end = self.position.saturating_add(size);
             if !known(self, tag)? {

@@ -49,11 +49,13 @@ impl Walk<'_> {
 
     fn tags(&mut self, fields: &[Field]) -> Result<(), WireError> {
         for _ in 0..self.cursor.tag_count()? {
-            let tag = self.cursor.unsigned_varint()?;
+            let tag = self.cursor.tag()?;
             let size = self.cursor.unsigned_varint()? as usize;
-            let known = fields.iter().find(|field| field.tag == Some(tag) && field.versions.contains(&self.version));
-            match known {
-                Some(field) => self.tagged(field, size)?,
+            match fields.iter().find(|field| field.tag == Some(tag)) {
+                Some(field) if field.versions.contains(&self.version) => self.tagged(field, size)?,
+                Some(_) => {
+                    return Err(self.cursor.malformed(format_args!("version {} has no tag {tag}", self.version)));
+                }
                 None => drop(self.cursor.take(size)?),
             }
         }

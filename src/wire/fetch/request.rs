@@ -116,7 +116,8 @@ impl<'a> Reader<'a> {
         self.cursor.tags(|cursor, tag| {
             match tag {
                 0 => request.cluster_id = cursor.nullable_string(true)?.map(Arc::from),
-                1 if version >= 15 => {
+                1 if version < 15 => return Err(cursor.malformed("a tag of later versions")),
+                1 => {
                     request.replica_id = BrokerId(cursor.i32()?);
                     request.replica_epoch = BrokerEpoch(cursor.i64()?);
                     cursor.tags(|_, _| Ok(false))?;
@@ -164,6 +165,7 @@ impl<'a> Reader<'a> {
         }
         self.cursor.tags(|cursor, tag| match tag {
             0 if has_directory => cursor.array::<16>().map(|_| true),
+            0 => Err(cursor.malformed("a tag of later versions")),
             _ => Ok(false),
         })
     }
