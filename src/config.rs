@@ -5,6 +5,7 @@
 pub mod broker_config;
 mod checks;
 pub mod definitions;
+pub mod describe;
 pub mod error;
 mod listeners;
 pub mod load;

@@ -64,6 +64,15 @@ pub fn of(broker: &Values, overrides: &BTreeMap<String, String>) -> Result<Topic
     Ok(values)
 }
 
+/// As [`of`], for showing: a value that is not valid gives way to the default.
+pub fn lenient(broker: &Values, overrides: &BTreeMap<String, String>) -> TopicValues {
+    let value = |property: &Property| {
+        let own = overrides.get(property.name).and_then(|raw| parse_override(property, raw).ok());
+        own.or_else(|| default_on(broker, property).ok()).unwrap_or_else(|| default_without_broker(property))
+    };
+    TopicValues { values: topic_properties().map(|property| (property.name, value(property))).collect() }
+}
+
 /// Whether `value` can be a topic's `name`, taken alone.
 pub fn validate_topic_config(name: &str, value: &str) -> Result<(), ConfigError> {
     let property = topic_property(name).ok_or_else(|| ConfigError::UnknownTopicConfig(name.to_owned()))?;
@@ -84,7 +93,7 @@ fn parse_override(property: &Property, raw: &str) -> Result<Value, ConfigError> 
 
 /// The first of the broker's properties that has a value, in the topic property's unit; else the topic's own default.
 fn default_on(broker: &Values, property: &Property) -> Result<Value, ConfigError> {
-    let topic_default = || value::default_of(property).unwrap_or(Value::Text(String::new()));
+    let topic_default = || default_without_broker(property);
     for name in property.broker_names {
         if let Some(value) = broker.value(name)? {
             if is_timestamp_limit(property.name) && value == Value::Long(i64::MAX) {
@@ -95,6 +104,10 @@ fn default_on(broker: &Values, property: &Property) -> Result<Value, ConfigError
         }
     }
     Ok(topic_default())
+}
+
+fn default_without_broker(property: &Property) -> Value {
+    value::default_of(property).unwrap_or(Value::Text(String::new()))
 }
 
 fn is_timestamp_limit(name: &str) -> bool {

@@ -36,6 +36,10 @@ impl Settings {
         self.entries.get(name).map(|setting| setting.value.as_str())
     }
 
+    pub fn remove(&mut self, name: &str) {
+        self.entries.remove(name);
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries.iter().map(|(name, setting)| (name.as_str(), setting.value.as_str()))
     }
