@@ -3,3 +3,53 @@
 //!
 //! Invariants: an acknowledged record is in the file before the acknowledgement; what recovery keeps is a prefix of what was
 //! written; nothing is left in a directory that Apache Kafka would stumble over.
+//!
+//! Where things are: one file a file kind (`segment`, `offset_index`, `time_index`, `transaction_index`, `producer_snapshot`,
+//! `checkpoint`, `partition_metadata`, `meta_properties`, `dir_lock`); pure decisions (`roll`, `retention`, `leftovers`,
+//! `producer_state`, `epoch_cache`); what a log does (`append`, `read`, `times`, `flush`, `truncate`, `load`, `recovery`,
+//! `close`); and the broker's view of all logs (`manager`, `open`, `housekeeping`).
+
+mod append;
+mod background;
+mod checkpoint;
+mod close;
+mod dir_lock;
+mod epoch_cache;
+mod error;
+mod flush;
+mod housekeeping;
+mod index_file;
+mod leftovers;
+mod load;
+mod log_dir;
+mod manager;
+mod marker;
+mod meta_properties;
+mod names;
+mod offset_index;
+mod open;
+mod partition;
+mod partition_metadata;
+mod producer_snapshot;
+mod producer_state;
+mod read;
+mod recovery;
+mod retention;
+mod roll;
+mod scan;
+mod segment;
+mod time_index;
+mod times;
+mod transaction_index;
+mod truncate;
+
+pub use append::LogAppendInfo;
+pub use error::LogError;
+pub use log_dir::LogDir;
+pub use manager::{LogDirDescription, LogManager};
+pub use meta_properties::{MetaProperties, read_meta_properties, write_meta_properties};
+pub use partition::Log;
+pub use producer_state::{AppendOrigin, BatchMetadata, ProducerEntry};
+pub use read::{FileSlice, LogRead};
+pub use times::OffsetForTimestamp;
+pub use transaction_index::AbortedTransaction;

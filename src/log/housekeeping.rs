@@ -1,0 +1,153 @@
+//! The one thread for what no request waits for: flushes, checkpoints, retention, removals, expiry (class `LogManager`).
+//!
+//! Invariant: it sleeps until something is due; there is no thread, timer or tick of a single log.
+
+use super::background::Background;
+use super::error::LogError;
+use super::manager::LogManager;
+use super::partition::Log;
+use crate::base::Millis;
+use crate::base::time::{monotonic_ms, wall_ms};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+const PRODUCER_EXPIRATION_CHECK_MS: Millis = 600_000;
+/// Whatever is configured, no round begins sooner after another.
+const PERIOD_MS_MIN: Millis = 50;
+
+/// Something that is done every so often.
+struct Chore {
+    period_ms: Millis,
+    due_ms: Millis,
+    work: fn(&LogManager),
+}
+
+impl Chore {
+    fn new(now_ms: Millis, period_ms: Millis, work: fn(&LogManager)) -> Chore {
+        let period_ms = period_ms.max(PERIOD_MS_MIN);
+        Chore { period_ms, due_ms: now_ms.saturating_add(period_ms), work }
+    }
+}
+
+fn chores(manager: &LogManager, now_ms: Millis) -> Vec<Chore> {
+    let config = &manager.config;
+    vec![
+        Chore::new(
+            now_ms,
+            config.replica_high_watermark_checkpoint_interval_ms,
+            LogManager::checkpoint_high_watermarks,
+        ),
+        Chore::new(now_ms, config.log_flush_offset_checkpoint_interval_ms, LogManager::checkpoint_recovery_points),
+        Chore::new(now_ms, config.log_flush_start_offset_checkpoint_interval_ms, LogManager::checkpoint_log_starts),
+        Chore::new(now_ms, config.log_retention_check_interval_ms, LogManager::apply_retention),
+        Chore::new(now_ms, PRODUCER_EXPIRATION_CHECK_MS, LogManager::expire_producers),
+        Chore::new(now_ms, manager.flush_period_ms(), LogManager::flush_old),
+    ]
+}
+
+pub(super) fn run(manager: &Weak<LogManager>, background: &Background) {
+    let Some(mut chores) = manager.upgrade().map(|manager| chores(&manager, monotonic_ms())) else { return };
+    loop {
+        let now_ms = monotonic_ms();
+        let work = background.take(now_ms);
+        if work.is_stopping {
+            return;
+        }
+        for (log, offset) in work.flushes {
+            if let Some(log) = log.upgrade() {
+                report(&log, "flush", log.flush_to(offset));
+            }
+        }
+        work.removals.iter().for_each(|path| remove(path));
+        let Some(manager) = manager.upgrade() else { return };
+        for chore in chores.iter_mut().filter(|chore| chore.due_ms <= now_ms) {
+            (chore.work)(&manager);
+            chore.due_ms = monotonic_ms().saturating_add(chore.period_ms);
+        }
+        if let Some(flush) = chores.last_mut() {
+            // Topics come and go with `flush.ms` of their own.
+            let period_ms = manager.flush_period_ms().max(PERIOD_MS_MIN);
+            flush.due_ms = flush.due_ms.min(monotonic_ms().saturating_add(period_ms));
+            flush.period_ms = period_ms;
+        }
+        drop(manager);
+        let deadline_ms = chores.iter().map(|chore| chore.due_ms).min().unwrap_or(now_ms);
+        background.wait(monotonic_ms(), deadline_ms);
+    }
+}
+
+fn report(log: &Log, what: &str, outcome: Result<(), LogError>) {
+    match outcome {
+        Ok(()) | Err(LogError::Closed(_) | LogError::DirOffline { .. }) => {}
+        Err(error) => tracing::warn!(log = %log.topic_partition(), %error, "{what} failed"),
+    }
+}
+
+/// A file, or a directory with all that is in it.
+fn remove(path: &Path) {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "cannot remove what was deleted");
+        }
+        _ => {}
+    }
+}
+
+impl LogManager {
+    fn for_each_dir(&self, work: impl Fn(&Arc<super::log_dir::LogDir>) -> Result<(), LogError>) {
+        for dir in self.dirs.iter().filter(|dir| !dir.is_offline()) {
+            if let Err(error) = work(dir) {
+                tracing::warn!(dir = %dir.path().display(), %error, "cannot write a checkpoint");
+            }
+        }
+    }
+
+    fn checkpoint_high_watermarks(&self) {
+        self.for_each_dir(|dir| self.write_high_watermarks(dir));
+    }
+
+    fn checkpoint_recovery_points(&self) {
+        self.for_each_dir(|dir| self.write_recovery_points(dir));
+    }
+
+    fn checkpoint_log_starts(&self) {
+        self.for_each_dir(|dir| self.write_log_starts(dir));
+    }
+
+    fn apply_retention(&self) {
+        for log in self.all() {
+            report(&log, "retention", log.apply_retention(wall_ms()).map(|_| ()));
+        }
+    }
+
+    fn expire_producers(&self) {
+        let now_ms = wall_ms();
+        for log in self.all() {
+            log.expire_producers(now_ms, self.config.producer_id_expiration_ms);
+        }
+    }
+
+    /// How often somebody has to look for logs that are due for a flush by time.
+    fn flush_period_ms(&self) -> Millis {
+        let logs = self.logs.read();
+        let shortest = logs.values().map(|log| log.config.load().flush_ms).min().unwrap_or(i64::MAX);
+        shortest.min(self.config.log_flush_scheduler_interval_ms)
+    }
+
+    fn flush_old(&self) {
+        let now_ms = monotonic_ms();
+        for log in self.all() {
+            let flush_ms = log.config.load().flush_ms;
+            if log.unflushed_for_ms(now_ms).is_some_and(|waited_ms| waited_ms >= flush_ms) {
+                report(&log, "flush", log.flush());
+            }
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! Opening a partition directory, whatever state it was left in (class `LogLoader`).
+//!
+//! Invariant: after a clean stop nothing is scanned but the end of the last segment; after any other stop every batch from
+//! the recovery point on is checked before it can be served.
+
+use super::background::{Background, Removal};
+use super::checkpoint::{Durability, read_epochs};
+use super::epoch_cache::LeaderEpochCache;
+use super::error::{AtPath, LogError};
+use super::leftovers::{self, FoundFile};
+use super::log_dir::LogDir;
+use super::names::{self, FileKind, Transit, parse_file_name};
+use super::partition::{HighWatermark, Log, LogPosition, StoredTopicId, Writer};
+use super::producer_state::{ProducerStates, is_expired};
+use super::recovery::{Recovered, Replay, first_to_recover, rebuild_indexes, recover_segment, replay_producers};
+use super::segment::Segment;
+use super::{partition_metadata, producer_snapshot};
+use crate::base::time::monotonic_ms;
+use crate::base::{Millis, TopicPartition};
+use crate::config::LogConfig;
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+
+/// What is known before the directory is opened.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    pub config: LogConfig,
+    /// The last stop left the marker.
+    pub is_clean: bool,
+    /// Of the checkpoints; 0 where there is none.
+    pub recovery_point: i64,
+    pub log_start: i64,
+    pub high_watermark: i64,
+    pub producer_expiration_ms: Millis,
+    pub now_ms: Millis,
+}
+
+impl LoadOptions {
+    /// Of a log that does not exist yet.
+    pub fn new_log(config: LogConfig, producer_expiration_ms: Millis, now_ms: Millis) -> LoadOptions {
+        LoadOptions {
+            config,
+            is_clean: true,
+            recovery_point: 0,
+            log_start: 0,
+            high_watermark: 0,
+            producer_expiration_ms,
+            now_ms,
+        }
+    }
+}
+
+struct Loader<'a> {
+    dir: &'a Path,
+    background: &'a Background,
+    options: &'a LoadOptions,
+    segments: Vec<Arc<Segment>>,
+    epochs: LeaderEpochCache,
+    producers: ProducerStates,
+    /// A clean stop is not believed any more.
+    is_clean: bool,
+    recovery_point: i64,
+    next_offset: i64,
+}
+
+impl Log {
+    /// Opens `dir`, or makes it a new log if it is empty.
+    pub fn load(
+        topic_partition: TopicPartition,
+        dir: PathBuf,
+        log_dir: Arc<LogDir>,
+        background: Arc<Background>,
+        options: LoadOptions,
+    ) -> Result<Arc<Log>, LogError> {
+        let topic_id = partition_metadata::read(&dir)?;
+        let mut loader = Loader {
+            dir: &dir,
+            background: &background,
+            options: &options,
+            segments: Vec::new(),
+            epochs: LeaderEpochCache::default(),
+            producers: ProducerStates::default(),
+            is_clean: options.is_clean,
+            recovery_point: options.recovery_point,
+            next_offset: 0,
+        };
+        loader.run()?;
+        let Loader { segments, epochs, producers, is_clean, recovery_point, next_offset, .. } = loader;
+        let (Some(first), Some(active)) = (segments.first(), segments.last()) else {
+            return Err(LogError::corrupt(&dir, "log has no segment"));
+        };
+        let log_start = options.log_start.max(first.base_offset());
+        let end = LogPosition { offset: next_offset, segment_base: active.base_offset(), position: active.size() };
+        let snapshot_offset = producer_snapshot::list(&dir)?.last().copied().unwrap_or(0);
+        let mut writer = Writer { producers, snapshot_offset };
+        let high_watermark = options.high_watermark.clamp(log_start.min(next_offset), next_offset);
+        writer.producers.on_high_watermark(high_watermark);
+        let log = Arc::new_cyclic(|this| Log {
+            this: this.clone(),
+            topic_partition,
+            log_dir,
+            background: Arc::clone(&background),
+            config: ArcSwap::from_pointee(options.config.clone()),
+            topic_id: Mutex::new(StoredTopicId { id: topic_id, is_synced: true }),
+            end: RwLock::new(end),
+            high_watermark: RwLock::new(HighWatermark { offset: high_watermark, position: None }),
+            log_start: AtomicI64::new(log_start),
+            recovery_point: AtomicI64::new(if is_clean { next_offset } else { recovery_point.min(next_offset) }),
+            first_unstable: AtomicI64::new(i64::MAX),
+            last_flush_ms: AtomicI64::new(monotonic_ms()),
+            epochs: RwLock::new(epochs),
+            segments: ArcSwap::from_pointee(segments.clone()),
+            writer: Mutex::new(writer),
+            flushing: Mutex::new(()),
+            truncation: RwLock::new(()),
+            is_closed: AtomicBool::new(false),
+            dir: dir.clone(),
+        });
+        log.publish_first_unstable(&log.writer.lock());
+        Ok(log)
+    }
+}
+
+impl Loader<'_> {
+    fn run(&mut self) -> Result<(), LogError> {
+        self.load_epochs()?;
+        let files = self.tidy_files()?;
+        self.open_segments(&files)?;
+        if self.segments.is_empty() {
+            return self.start_at(self.options.log_start);
+        }
+        if self.is_clean && !self.trust_end()? {
+            tracing::warn!(dir = %self.dir.display(), "end of the log is not sound after a clean stop: recovering it");
+            self.is_clean = false;
+        }
+        if !self.is_clean {
+            self.recover()?;
+        }
+        if self.next_offset < self.options.log_start {
+            tracing::warn!(dir = %self.dir.display(), end = self.next_offset, start = self.options.log_start,
+                "log ends below its start offset: starting it anew there");
+            for segment in std::mem::take(&mut self.segments) {
+                self.drop_segment(&segment)?;
+            }
+            self.epochs.clear();
+            return self.start_at(self.options.log_start);
+        }
+        if self.is_clean {
+            self.load_producers(self.next_offset)?;
+        }
+        self.finish_epochs()?;
+        self.remove_stray_snapshots()
+    }
+
+    /// An empty log that begins at `offset`.
+    fn start_at(&mut self, offset: i64) -> Result<(), LogError> {
+        let segment = Segment::create(self.dir, offset, self.options.now_ms, 0).at(self.dir)?;
+        self.segments = vec![Arc::new(segment)];
+        self.next_offset = offset;
+        self.producers = ProducerStates::new(offset);
+        self.finish_epochs()?;
+        producer_snapshot::remove(self.dir, |_| true)
+    }
+
+    fn load_epochs(&mut self) -> Result<(), LogError> {
+        match read_epochs(&self.dir.join(names::LEADER_EPOCHS)) {
+            Ok(entries) => self.epochs = LeaderEpochCache::from_entries(entries),
+            Err(error @ LogError::Corrupt { .. }) => {
+                tracing::warn!(%error, "leader epochs are read from the log again");
+                self.is_clean = false;
+                self.recovery_point = 0;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Removes and renames what a crash left, and gives the files that count.
+    fn tidy_files(&self) -> Result<BTreeMap<(i64, &'static str), u64>, LogError> {
+        let mut found = Vec::new();
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(self.dir).at(self.dir)? {
+            let entry = entry.at(self.dir)?;
+            let name = entry.file_name();
+            let Some((offset, kind, transit)) = name.to_str().and_then(parse_file_name) else { continue };
+            found.push(FoundFile { offset, kind, transit });
+            if transit == Transit::None {
+                let size = if kind == FileKind::Log { entry.metadata().at(self.dir)?.len() } else { 0 };
+                files.insert((offset, kind.suffix()), size);
+            }
+        }
+        let plan = leftovers::plan(&found);
+        for file in &plan.remove {
+            let path = self.path_of(file);
+            fs::remove_file(&path).at(&path)?;
+        }
+        if plan.swap_in.is_empty() {
+            return Ok(files);
+        }
+        self.swap_in(&plan.swap_in, &files)?;
+        self.tidy_files()
+    }
+
+    fn path_of(&self, file: &FoundFile) -> PathBuf {
+        let suffix = match file.transit {
+            Transit::None => "",
+            Transit::Deleted => ".deleted",
+            Transit::Cleaned => ".cleaned",
+            Transit::Swap => ".swap",
+        };
+        self.dir.join(format!("{}{suffix}", file.kind.file_name(file.offset)))
+    }
+
+    /// Originals that complete swap files replace are removed first, so that a crash here can be repeated.
+    fn swap_in(&self, swaps: &[FoundFile], files: &BTreeMap<(i64, &'static str), u64>) -> Result<(), LogError> {
+        let logs: Vec<&FoundFile> = swaps.iter().filter(|file| file.kind == FileKind::Log).collect();
+        let start = logs.iter().map(|file| file.offset).min().unwrap_or(i64::MAX);
+        let mut end = i64::MIN;
+        for log in &logs {
+            end = end.max(self.next_offset_of_swap(log)?);
+        }
+        for &(offset, suffix) in files.keys() {
+            let is_snapshot = suffix == FileKind::ProducerSnapshot.suffix();
+            if (start..end).contains(&offset) && !is_snapshot {
+                let path = self.dir.join(format!("{offset:020}.{suffix}"));
+                fs::remove_file(&path).at(&path)?;
+            }
+        }
+        // Indexes first: a log whose index is missing is scanned again, an index without its log is dropped.
+        let mut ordered: Vec<&FoundFile> = swaps.iter().collect();
+        ordered.sort_by_key(|file| file.kind == FileKind::Log);
+        for file in ordered {
+            let from = self.path_of(file);
+            let to = self.dir.join(file.kind.file_name(file.offset));
+            fs::rename(&from, &to).at(&from)?;
+        }
+        Ok(())
+    }
+
+    fn next_offset_of_swap(&self, log: &FoundFile) -> Result<i64, LogError> {
+        use super::scan::{Scanner, Step};
+        let path = self.path_of(log);
+        let file = fs::File::open(&path).at(&path)?;
+        let size = file.metadata().at(&path)?.len();
+        let mut scanner = Scanner::new(&file, 0, size);
+        let mut next = log.offset + 1;
+        while let Step::Batch(batch) = scanner.next_header().at(&path)? {
+            next = batch.last_offset + 1;
+        }
+        Ok(next)
+    }
+
+    fn open_segments(&mut self, files: &BTreeMap<(i64, &'static str), u64>) -> Result<(), LogError> {
+        let has = |offset: i64, kind: FileKind| files.contains_key(&(offset, kind.suffix()));
+        for (&(offset, suffix), &size) in files {
+            if suffix == FileKind::Log.suffix() {
+                let segment = Segment::open(self.dir, offset, size, self.options.now_ms);
+                let is_indexed = has(offset, FileKind::OffsetIndex) && has(offset, FileKind::TimeIndex);
+                let is_bad = segment.transaction_index.read().is_err_and(|e| e.kind() == io::ErrorKind::InvalidData);
+                if is_bad {
+                    // Aborted transactions can only be known again by a scan from there.
+                    self.is_clean = false;
+                    self.recovery_point = self.recovery_point.min(offset);
+                } else if !is_indexed && self.is_clean {
+                    tracing::warn!(segment = %segment.path().display(), "index is missing: rebuilding it");
+                    rebuild_indexes(&segment, self.options.config.index_interval_bytes).at(segment.path())?;
+                }
+                self.segments.push(Arc::new(segment));
+            } else if suffix != FileKind::ProducerSnapshot.suffix() && !has(offset, FileKind::Log) {
+                let path = self.dir.join(format!("{offset:020}.{suffix}"));
+                fs::remove_file(&path).at(&path)?;
+            }
+        }
+        self.segments.sort_by_key(|segment| segment.base_offset());
+        Ok(())
+    }
+
+    /// Finds the log's end after a clean stop; `false` if what is there cannot be the end.
+    fn trust_end(&mut self) -> Result<bool, LogError> {
+        let Some(active) = self.segments.last() else { return Ok(false) };
+        for _ in 0..2 {
+            match active.read_next_offset() {
+                Ok(Ok(next)) => {
+                    self.next_offset = next;
+                    return Ok(true);
+                }
+                Ok(Err(_)) => {
+                    let interval = self.options.config.index_interval_bytes;
+                    rebuild_indexes(active, interval).at(active.path())?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+                Err(error) => return Err(error).at(active.path()),
+            }
+        }
+        Ok(false)
+    }
+
+    fn recover(&mut self) -> Result<(), LogError> {
+        let bases: Vec<i64> = self.segments.iter().map(|segment| segment.base_offset()).collect();
+        let first = first_to_recover(&bases, self.recovery_point);
+        self.load_producers(bases[first])?;
+        producer_snapshot::remove(self.dir, |offset| offset > bases[first])?;
+        for at in first..self.segments.len() {
+            let segment = Arc::clone(&self.segments[at]);
+            let mut replay = Replay { producers: &mut self.producers, epochs: &mut self.epochs };
+            let Recovered { next_offset, damage } =
+                recover_segment(&segment, &mut replay, self.options.config.index_interval_bytes)?;
+            self.next_offset = next_offset;
+            if let Some(damage) = damage {
+                let later = self.segments.split_off(at + 1);
+                tracing::warn!(segment = %segment.path().display(), position = damage.position, next_offset,
+                    bytes_cut = damage.bytes_lost, later_segments_dropped = later.len(),
+                    "batch {}: the log is cut there", damage.reason);
+                for dropped in later {
+                    self.drop_segment(&dropped)?;
+                }
+                break;
+            }
+            if let Some(next) = self.segments.get(at + 1) {
+                self.producers.set_end_offset(next.base_offset());
+                producer_snapshot::write(self.dir, &self.producers, Durability::Written)?;
+            }
+        }
+        self.producers.set_end_offset(self.next_offset);
+        producer_snapshot::write(self.dir, &self.producers, Durability::Written)
+    }
+
+    fn drop_segment(&self, segment: &Segment) -> Result<(), LogError> {
+        let mut paths = Vec::new();
+        for path in segment.paths() {
+            let mut deleted = path.as_os_str().to_owned();
+            deleted.push(".deleted");
+            match fs::rename(path, &deleted) {
+                Ok(()) => paths.push(deleted.into()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).at(path),
+            }
+        }
+        let due_ms = monotonic_ms().saturating_add(self.options.config.file_delete_delay_ms);
+        self.background.remove_later(Removal { due_ms, paths });
+        Ok(())
+    }
+
+    /// The state before `offset`: from the newest sound snapshot, and the batches after it.
+    fn load_producers(&mut self, offset: i64) -> Result<(), LogError> {
+        let producers = load_producers(self.dir, &self.segments, self.options.log_start, offset, |entry| {
+            !is_expired(entry, self.options.now_ms, self.options.producer_expiration_ms)
+        })?;
+        self.producers = producers;
+        Ok(())
+    }
+
+    fn finish_epochs(&mut self) -> Result<(), LogError> {
+        let before = self.epochs.clone();
+        let first = self.segments.first().map_or(0, |segment| segment.base_offset());
+        self.epochs.truncate_from_end(self.next_offset);
+        self.epochs.truncate_from_start(self.options.log_start.max(first));
+        if self.epochs != before || !self.is_clean {
+            let path = self.dir.join(names::LEADER_EPOCHS);
+            super::checkpoint::write_epochs(&path, self.epochs.entries(), Durability::Written).at(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Snapshots belong to the beginning of a segment or to the end of the log.
+    fn remove_stray_snapshots(&self) -> Result<(), LogError> {
+        let bases: Vec<i64> = self.segments.iter().map(|segment| segment.base_offset()).collect();
+        let end = self.next_offset;
+        producer_snapshot::remove(self.dir, |offset| offset != end && bases.binary_search(&offset).is_err())
+    }
+}
+
+/// The producer state before `offset`, as snapshots and batches tell it.
+pub(super) fn load_producers(
+    dir: &Path,
+    segments: &[Arc<Segment>],
+    log_start: i64,
+    offset: i64,
+    is_alive: impl Fn(&super::producer_state::ProducerEntry) -> bool,
+) -> Result<ProducerStates, LogError> {
+    let mut producers = ProducerStates::new(segments.first().map_or(0, |segment| segment.base_offset()).max(log_start));
+    let snapshots = producer_snapshot::list(dir)?;
+    for &at in snapshots.iter().rev().filter(|&&at| at <= offset && at >= log_start) {
+        match producer_snapshot::read(dir, at) {
+            Ok(entries) => {
+                producers = ProducerStates::from_entries(entries.into_iter().filter(&is_alive).collect(), at);
+                break;
+            }
+            Err(error @ LogError::Corrupt { .. }) => {
+                tracing::warn!(%error, "producer snapshot is dropped");
+                let path = dir.join(FileKind::ProducerSnapshot.file_name(at));
+                fs::remove_file(&path).at(&path)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if producers.end_offset() < offset {
+        replay_producers(segments, &mut producers, offset)?;
+    }
+    producers.set_end_offset(offset);
+    Ok(producers)
+}

@@ -1,0 +1,102 @@
+//! One directory of `log.dirs`: its lock, its checkpoints, whether it works (classes `LogManager`, `LogDirFailureChannel`).
+//!
+//! Invariant: after an I/O error a directory is offline until the next start: an fsync that failed once is never asked again,
+//! since its second answer would be a lie. A full disk is not such an error: it refuses writes until there is room.
+
+use super::checkpoint::{Durability, write_offsets};
+use super::dir_lock::DirLock;
+use super::error::{AtPath, LogError};
+use crate::base::TopicPartition;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub struct LogDir {
+    path: PathBuf,
+    offline: AtomicBool,
+    lock: Mutex<Option<DirLock>>,
+    /// What the checkpoint files hold, so that nothing is written when nothing has changed.
+    written: Mutex<HashMap<&'static str, Vec<(TopicPartition, i64)>>>,
+}
+
+impl LogDir {
+    /// A directory that this process holds the lock of.
+    pub fn new(path: PathBuf, lock: Option<DirLock>) -> LogDir {
+        LogDir { path, offline: AtomicBool::new(false), lock: Mutex::new(lock), written: Mutex::default() }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn is_offline(&self) -> bool {
+        self.offline.load(Ordering::Acquire)
+    }
+
+    /// Takes the directory out of use.
+    pub fn set_offline(&self, reason: &str) {
+        if !self.offline.swap(true, Ordering::AcqRel) {
+            tracing::error!(dir = %self.path.display(), reason, "log directory is offline");
+        }
+    }
+
+    pub fn check_online(&self) -> Result<(), LogError> {
+        if self.is_offline() { Err(LogError::DirOffline { path: self.path.clone() }) } else { Ok(()) }
+    }
+
+    /// Reports an I/O error; unless the disk is only full, or a limit is reached, the directory goes offline.
+    pub fn failed(&self, path: &Path, error: io::Error) -> LogError {
+        if !is_passing(&error) {
+            self.set_offline(&format!("{}: {error}", path.display()));
+        }
+        LogError::Storage { path: path.to_path_buf(), source: error }
+    }
+
+    /// Writes a checkpoint file if it would change.
+    pub fn checkpoint(&self, name: &'static str, mut entries: Vec<(TopicPartition, i64)>) -> Result<(), LogError> {
+        entries.sort_unstable();
+        let mut written = self.written.lock();
+        if written.get(name) == Some(&entries) {
+            return Ok(());
+        }
+        let path = self.path.join(name);
+        write_offsets(&path, &entries, Durability::Synced).map_err(|error| self.failed(&path, error))?;
+        written.insert(name, entries);
+        Ok(())
+    }
+
+    /// One call for all files of a directory, where a thousand of `fsync` would take seconds.
+    pub fn sync_all(&self) -> Result<(), LogError> {
+        let dir = std::fs::File::open(&self.path).at(&self.path)?;
+        rustix::fs::syncfs(&dir).map_err(|error| self.failed(&self.path, error.into()))
+    }
+
+    pub fn release(&self) {
+        *self.lock.lock() = None;
+    }
+}
+
+/// Errors that pass when somebody makes room.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | Interrupted)
+        || matches!(error.raw_os_error(), Some(code) if code == rustix::io::Errno::MFILE.raw_os_error()
+            || code == rustix::io::Errno::NFILE.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hard_errors_take_a_directory_offline() {
+        let dir = LogDir::new(PathBuf::from("/none"), None);
+        dir.failed(Path::new("x"), io::Error::from_raw_os_error(28));
+        dir.failed(Path::new("x"), io::Error::from_raw_os_error(24));
+        assert!(dir.check_online().is_ok());
+        dir.failed(Path::new("x"), io::Error::from_raw_os_error(5));
+        assert!(matches!(dir.check_online(), Err(LogError::DirOffline { .. })));
+    }
+}

@@ -1,0 +1,355 @@
+//! All logs of a broker, over all its log directories (class `LogManager`).
+//!
+//! Invariant: a directory is worked in only while its `.lock` is held; the clean-shutdown marker is there only between a stop
+//! that left everything closed and the next start.
+
+use super::background::{Background, Removal};
+use super::checkpoint::{Durability, read_offsets, replace_file};
+use super::dir_lock::DirLock;
+use super::error::{AtPath, LogError};
+use super::load::LoadOptions;
+use super::log_dir::LogDir;
+use super::names::{self, DirectoryKind, delete_directory_name, parse_directory_name};
+use super::open::{FoundLog, load_in_parallel};
+use super::partition::Log;
+use crate::base::time::{monotonic_ms, wall_ms};
+use crate::base::{TopicId, TopicPartition, topic_name};
+use crate::config::{BrokerConfig, LogConfig};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Above this number of changed logs, one call that syncs the file system is quicker than one for each file.
+const SYNC_EACH_MAX: usize = 16;
+/// What ZooKeeper-mode brokers of 3.9 write; only that the file exists counts.
+const CLEAN_SHUTDOWN_CONTENT: &[u8] = br#"{"version":0,"brokerEpoch":-1}"#;
+
+pub struct LogManager {
+    pub(super) dirs: Vec<Arc<LogDir>>,
+    pub(super) logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
+    pub(super) background: Arc<Background>,
+    pub(super) config: BrokerConfig,
+    /// One log is made, or taken away, at a time.
+    changing: Mutex<()>,
+    housekeeper: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// One directory, as DescribeLogDirs shows it.
+#[derive(Clone)]
+pub struct LogDirDescription {
+    pub path: PathBuf,
+    pub is_offline: bool,
+    /// Of the file system; -1 if it does not say.
+    pub total_bytes: i64,
+    pub usable_bytes: i64,
+    pub logs: Vec<Arc<Log>>,
+}
+
+/// What a directory's checkpoint files say; one that is damaged counts as empty, and is named.
+#[derive(Default)]
+pub(super) struct Checkpoints {
+    pub recovery_points: BTreeMap<TopicPartition, i64>,
+    pub log_starts: BTreeMap<TopicPartition, i64>,
+    pub high_watermarks: BTreeMap<TopicPartition, i64>,
+}
+
+impl Checkpoints {
+    fn read(dir: &Path) -> Result<Checkpoints, LogError> {
+        let read = |name: &str| match read_offsets(&dir.join(name)) {
+            Ok(entries) => Ok(entries.into_iter().collect()),
+            Err(error @ LogError::Corrupt { .. }) => {
+                tracing::warn!(%error, "checkpoint is not used");
+                Ok(BTreeMap::new())
+            }
+            Err(error) => Err(error),
+        };
+        Ok(Checkpoints {
+            recovery_points: read(names::RECOVERY_POINTS)?,
+            log_starts: read(names::LOG_START_OFFSETS)?,
+            high_watermarks: read(names::HIGH_WATERMARKS)?,
+        })
+    }
+}
+
+/// A directory that is ready to have its logs loaded.
+struct OpenedDir {
+    dir: Arc<LogDir>,
+    found: Vec<FoundLog>,
+}
+
+impl LogManager {
+    /// Locks the directories of `log.dirs`, and loads every log in them, recovering those that need it.
+    pub fn open(
+        config: &BrokerConfig,
+        topic_config: &(dyn Fn(&str) -> LogConfig + Sync),
+    ) -> Result<Arc<LogManager>, LogError> {
+        let background = Arc::new(Background::default());
+        let mut opened = Vec::new();
+        for path in &config.log_dirs {
+            match open_dir(path, config, topic_config, &background) {
+                Ok(dir) => opened.push(dir),
+                // A disk that does not work stands alone, as long as another one does.
+                Err(error @ LogError::Storage { .. }) if config.log_dirs.len() > 1 => {
+                    let dir = LogDir::new(path.clone(), None);
+                    dir.set_offline(&error.to_string());
+                    opened.push(OpenedDir { dir: Arc::new(dir), found: Vec::new() });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if opened.iter().all(|opened| opened.dir.is_offline()) {
+            return Err(LogError::NoLiveDirectory);
+        }
+        let dirs = opened.iter().map(|opened| Arc::clone(&opened.dir)).collect();
+        let found: Vec<FoundLog> = opened.into_iter().flat_map(|opened| opened.found).collect();
+        check_duplicates(&found)?;
+        let logs = load_in_parallel(found, &background, config)?;
+        Ok(Arc::new(LogManager {
+            dirs,
+            logs: RwLock::new(logs),
+            background,
+            config: config.clone(),
+            changing: Mutex::new(()),
+            housekeeper: Mutex::new(None),
+        }))
+    }
+
+    pub fn log(&self, partition: &TopicPartition) -> Option<Arc<Log>> {
+        self.logs.read().get(partition).cloned()
+    }
+
+    pub fn all(&self) -> Vec<Arc<Log>> {
+        self.logs.read().values().cloned().collect()
+    }
+
+    /// The log of a partition, made if there is none, in the live directory with the fewest logs.
+    pub fn create(
+        &self,
+        partition: &TopicPartition,
+        topic_id: Option<TopicId>,
+        config: LogConfig,
+    ) -> Result<Arc<Log>, LogError> {
+        let _changing = self.changing.lock();
+        let log = match self.log(partition) {
+            Some(log) => log,
+            None => self.make(partition, config)?,
+        };
+        if let Some(id) = topic_id {
+            log.set_topic_id(id)?;
+        }
+        Ok(log)
+    }
+
+    fn make(&self, partition: &TopicPartition, config: LogConfig) -> Result<Arc<Log>, LogError> {
+        if topic_name::check(&partition.topic).is_err() || partition.partition < 0 {
+            return Err(LogError::InvalidTopicName(partition.to_string()));
+        }
+        let dir = self.emptiest_dir()?;
+        let path = dir.path().join(partition.to_string());
+        fs::create_dir_all(&path).map_err(|error| dir.failed(&path, error))?;
+        let options = LoadOptions::new_log(config, self.config.producer_id_expiration_ms, wall_ms());
+        let log = Log::load(partition.clone(), path, dir, Arc::clone(&self.background), options)?;
+        self.logs.write().insert(partition.clone(), Arc::clone(&log));
+        Ok(log)
+    }
+
+    fn emptiest_dir(&self) -> Result<Arc<LogDir>, LogError> {
+        let logs = self.logs.read();
+        let count = |dir: &Arc<LogDir>| logs.values().filter(|log| Arc::ptr_eq(log.log_dir(), dir)).count();
+        match self.dirs.as_slice() {
+            [only] => only.check_online().map(|()| Arc::clone(only)),
+            dirs => {
+                let live = dirs.iter().filter(|dir| !dir.is_offline());
+                live.min_by_key(|dir| count(dir)).cloned().ok_or(LogError::NoLiveDirectory)
+            }
+        }
+    }
+
+    /// Takes the log away; its files go after `file.delete.delay.ms`.
+    pub fn delete(&self, partition: &TopicPartition) -> Result<(), LogError> {
+        let _changing = self.changing.lock();
+        let Some(log) = self.logs.write().remove(partition) else { return Ok(()) };
+        log.set_closed();
+        let target = log.log_dir().path().join(delete_directory_name(partition, uuid::Uuid::new_v4()));
+        fs::rename(log.dir(), &target).map_err(|error| log.log_dir().failed(log.dir(), error))?;
+        let due_ms = monotonic_ms().saturating_add(log.config().file_delete_delay_ms);
+        self.background.remove_later(Removal { due_ms, paths: vec![target] });
+        Ok(())
+    }
+
+    pub fn dirs(&self) -> Vec<LogDirDescription> {
+        let logs = self.logs.read();
+        self.dirs
+            .iter()
+            .map(|dir| {
+                let space = rustix::fs::statvfs(dir.path()).ok();
+                let bytes = |blocks: u64, size: u64| i64::try_from(blocks.saturating_mul(size)).unwrap_or(i64::MAX);
+                LogDirDescription {
+                    path: dir.path().to_path_buf(),
+                    is_offline: dir.is_offline(),
+                    total_bytes: space.as_ref().map_or(-1, |space| bytes(space.f_blocks, space.f_frsize)),
+                    usable_bytes: space.as_ref().map_or(-1, |space| bytes(space.f_bavail, space.f_frsize)),
+                    logs: logs.values().filter(|log| Arc::ptr_eq(log.log_dir(), dir)).cloned().collect(),
+                }
+            })
+            .collect()
+    }
+
+    /// Starts the one thread that does what is not part of any request.
+    pub fn start_background(self: &Arc<LogManager>) -> io::Result<()> {
+        let manager = Arc::downgrade(self);
+        let background = Arc::clone(&self.background);
+        let thread = std::thread::Builder::new().name("log-housekeeping".into());
+        let handle = thread.spawn(move || super::housekeeping::run(&manager, &background))?;
+        *self.housekeeper.lock() = Some(handle);
+        Ok(())
+    }
+
+    /// Closes every log, writes the checkpoints, and marks each directory that was left in order.
+    pub fn shutdown(&self) {
+        self.background.stop();
+        if let Some(housekeeper) = self.housekeeper.lock().take() {
+            // It cannot fail but by a panic, which is reported already.
+            let _ = housekeeper.join();
+        }
+        let _changing = self.changing.lock();
+        for dir in &self.dirs {
+            if !dir.is_offline()
+                && let Err(error) = self.close_dir(dir)
+            {
+                tracing::error!(dir = %dir.path().display(), %error, "directory is left to be recovered at the next start");
+            }
+            dir.release();
+        }
+    }
+
+    fn close_dir(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
+        let logs: Vec<Arc<Log>> = self.all().into_iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir)).collect();
+        let mut changed = Vec::new();
+        for log in &logs {
+            if log.close()? {
+                changed.push(Arc::clone(log));
+            }
+        }
+        if changed.len() > SYNC_EACH_MAX {
+            dir.sync_all()?;
+        } else {
+            changed.iter().try_for_each(|log| log.sync_closed())?;
+        }
+        logs.iter().for_each(|log| log.mark_flushed());
+        self.write_checkpoints(dir)?;
+        let marker = dir.path().join(names::CLEAN_SHUTDOWN);
+        replace_file(&marker, CLEAN_SHUTDOWN_CONTENT, Durability::Synced).at(&marker)
+    }
+
+    pub(super) fn write_checkpoints(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
+        self.write_high_watermarks(dir)?;
+        dir.checkpoint(names::RECOVERY_POINTS, self.offsets(dir, |log| Some(log.recovery_point())))?;
+        self.write_log_starts(dir)
+    }
+
+    pub(super) fn write_high_watermarks(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
+        dir.checkpoint(names::HIGH_WATERMARKS, self.offsets(dir, |log| Some(log.high_watermark())))
+    }
+
+    pub(super) fn write_recovery_points(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
+        dir.checkpoint(names::RECOVERY_POINTS, self.offsets(dir, |log| Some(log.recovery_point())))
+    }
+
+    /// Only where the log begins inside its first segment.
+    pub(super) fn write_log_starts(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
+        let inside = |log: &Log| {
+            let start = log.log_start_offset();
+            (start > log.first_segment_base()).then_some(start)
+        };
+        dir.checkpoint(names::LOG_START_OFFSETS, self.offsets(dir, inside))
+    }
+
+    fn offsets(&self, dir: &Arc<LogDir>, of: impl Fn(&Log) -> Option<i64>) -> Vec<(TopicPartition, i64)> {
+        let logs = self.logs.read();
+        let here = logs.values().filter(|log| Arc::ptr_eq(log.log_dir(), dir));
+        here.filter_map(|log| Some((log.topic_partition().clone(), of(log)?))).collect()
+    }
+}
+
+fn open_dir(
+    path: &Path,
+    config: &BrokerConfig,
+    topic_config: &(dyn Fn(&str) -> LogConfig + Sync),
+    background: &Background,
+) -> Result<OpenedDir, LogError> {
+    fs::create_dir_all(path).at(path)?;
+    let lock = DirLock::acquire(path)?;
+    let marker = path.join(names::CLEAN_SHUTDOWN);
+    let partitions = list_partitions(path, background, config)?;
+    let checkpoints = Checkpoints::read(path)?;
+    let dir = Arc::new(LogDir::new(path.to_path_buf(), Some(lock)));
+    let is_clean = marker.exists();
+    if is_clean {
+        fs::remove_file(&marker).at(&marker)?;
+    }
+    let now_ms = wall_ms();
+    let offset = |map: &BTreeMap<TopicPartition, i64>, log: &TopicPartition| map.get(log).copied().unwrap_or(0).max(0);
+    let found = partitions.into_iter().map(|(partition, path)| FoundLog {
+        dir: Arc::clone(&dir),
+        path,
+        options: LoadOptions {
+            config: topic_config(&partition.topic),
+            is_clean,
+            recovery_point: offset(&checkpoints.recovery_points, &partition),
+            log_start: offset(&checkpoints.log_starts, &partition),
+            high_watermark: offset(&checkpoints.high_watermarks, &partition),
+            producer_expiration_ms: config.producer_id_expiration_ms,
+            now_ms,
+        },
+        partition,
+    });
+    Ok(OpenedDir { found: found.collect(), dir: Arc::clone(&dir) })
+}
+
+/// Partition directories; those that wait for removal are handed to the background.
+fn list_partitions(
+    path: &Path,
+    background: &Background,
+    config: &BrokerConfig,
+) -> Result<Vec<(TopicPartition, PathBuf)>, LogError> {
+    let mut partitions = Vec::new();
+    for entry in fs::read_dir(path).at(path)? {
+        let entry = entry.at(path)?;
+        let entry_path = entry.path();
+        if !entry.file_type().at(&entry_path)?.is_dir() {
+            continue;
+        }
+        match entry.file_name().to_str().and_then(parse_directory_name) {
+            Some(DirectoryKind::Partition(partition)) => partitions.push((partition, entry_path)),
+            Some(DirectoryKind::Delete) => {
+                let due_ms = monotonic_ms().saturating_add(config.log.file_delete_delay_ms);
+                background.remove_later(Removal { due_ms, paths: vec![entry_path] });
+            }
+            Some(DirectoryKind::Future(_) | DirectoryKind::Stray) => {
+                tracing::warn!(dir = %entry_path.display(), "directory is left as it is");
+            }
+            Some(DirectoryKind::Known) => {}
+            None => return Err(LogError::ForeignDirectory { path: entry_path }),
+        }
+    }
+    Ok(partitions)
+}
+
+fn check_duplicates(found: &[FoundLog]) -> Result<(), LogError> {
+    let mut seen: HashMap<&TopicPartition, &Path> = HashMap::new();
+    for log in found {
+        if let Some(first) = seen.insert(&log.partition, &log.path) {
+            return Err(LogError::DuplicateLog {
+                log: log.partition.clone(),
+                first: first.to_path_buf(),
+                second: log.path.clone(),
+            });
+        }
+    }
+    Ok(())
+}
