@@ -9,6 +9,7 @@
 
 pub mod acl;
 pub mod codes;
+pub mod files;
 pub mod jute;
 pub mod machine;
 pub mod path;
@@ -25,7 +26,11 @@ pub mod watches;
 
 use std::path::PathBuf;
 
+pub use files::FileError;
 pub use server::Server;
+
+/// ZooKeeper's own limit for requests; twice this is its limit for what a log may hold.
+pub const JUTE_MAX_BUFFER: usize = 0xf_ffff;
 
 /// How the server inside is to run.
 #[derive(Clone, Debug)]
@@ -63,7 +68,7 @@ impl EmbeddedConfig {
             min_session_timeout_ms: None,
             max_session_timeout_ms: None,
             max_client_cnxns: 0,
-            jute_max_buffer: 0xf_ffff,
+            jute_max_buffer: JUTE_MAX_BUFFER,
             extended_types_enabled: false,
             snap_count: 100_000,
             super_digest: None,
@@ -81,4 +86,8 @@ pub enum EmbeddedError {
     PortInUse { address: String },
     #[error("the embedded ZooKeeper cannot listen on {address}: {source}; check zookeeper.embedded.address")]
     Listen { address: String, source: std::io::Error },
+    #[error("embedded ZooKeeper: {0}")]
+    Files(#[from] FileError),
+    #[error("the embedded ZooKeeper cannot start its writer thread: {0}; allow this user more threads")]
+    Thread(std::io::Error),
 }

@@ -60,6 +60,11 @@ pub fn read_only() -> AclList {
     READ_ONLY.clone()
 }
 
+/// A list as it is; the open one is shared by all who have it.
+pub fn shared(list: Vec<Acl>) -> AclList {
+    if list == **OPEN { open() } else { AclList::from(list) }
+}
+
 /// The list a node gets for the list a client gave: duplicates dropped, `auth` replaced by the client's identities.
 pub fn fix_up(given: &[Acl], identities: &[Id]) -> Result<AclList, KeeperCode> {
     if given.is_empty() {

@@ -5,6 +5,7 @@
 
 mod connection;
 mod core;
+mod journal;
 mod outbox;
 
 use std::io;
@@ -19,47 +20,70 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::core::Core;
+use self::journal::Journal;
+use super::files::folder::Folder;
+use super::files::recovery::{self, Recovered};
+use super::files::writer::LogWriter;
 use super::machine::{Machine, Now, Rules};
-use super::tree::Tree;
-use super::{EmbeddedConfig, EmbeddedError};
+use super::{EmbeddedConfig, EmbeddedError, FileError, JUTE_MAX_BUFFER};
 use crate::base::time::{monotonic_ms, wall_ms};
+
+/// After a start that replayed more than this, a snapshot spares the next one the same work.
+const REPLAYED_MAX: u64 = 10_000;
 
 /// A running server. Dropping it stops it; `shutdown` also waits.
 pub struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
     tasks: TaskTracker,
+    writer: Option<std::thread::JoinHandle<()>>,
 }
 
 /// What all tasks share.
 struct Shared {
     config: EmbeddedConfig,
     core: Mutex<Core>,
+    journal: Arc<Journal>,
     /// Rung when a deadline may have come closer.
     timer: Notify,
+    /// Rung when the disk caught up.
+    written: Notify,
     stop: CancellationToken,
+    failure: Mutex<Option<FileError>>,
 }
 
 impl Server {
     /// Loads the folder, listens, and serves on the current runtime.
     pub async fn start(config: EmbeddedConfig) -> Result<Self, EmbeddedError> {
+        let rules = rules(&config);
+        let (folder, recovered) = load(&config, rules.entry_bytes_max).await?;
         let listeners = listen(&config).await?;
         let address = listeners.iter().find_map(|listener| listener.local_addr().ok());
         let address = address.ok_or_else(|| listen_error(&config, io::ErrorKind::AddrNotAvailable.into()))?;
-        let machine = Machine::new(rules(&config), Tree::fresh(), now());
+        let Recovered { tree, tail, replayed, changed } = recovered;
+        let log = LogWriter::new(folder.dir(), tail)?;
+        let journal = Arc::new(Journal::default());
+        let mut core = Core::new(Machine::new(rules, tree, now()), journal.clone(), config.snap_count, replayed);
+        if changed || replayed > REPLAYED_MAX {
+            core.snapshot();
+        }
         let shared = Arc::new(Shared {
             config,
-            core: Mutex::new(Core::new(machine)),
+            core: Mutex::new(core),
+            journal,
             timer: Notify::new(),
+            written: Notify::new(),
             stop: CancellationToken::new(),
+            failure: Mutex::new(None),
         });
+        let writer = Some(start_writer(shared.clone(), folder, log)?);
         let tasks = TaskTracker::new();
         for listener in listeners {
             tasks.spawn(accept_loop(shared.clone(), listener, tasks.clone()));
         }
         tasks.spawn(timer_loop(shared.clone()));
         tasks.close();
-        Ok(Self { shared, address, tasks })
+        Ok(Self { shared, address, tasks, writer })
     }
 
     /// Where it listens.
@@ -67,17 +91,79 @@ impl Server {
         self.address
     }
 
+    /// Returns when the disk failed and the server therefore stopped; never otherwise.
+    pub async fn failed(&self) -> EmbeddedError {
+        self.shared.stop.cancelled().await;
+        if let Some(error) = self.shared.failure.lock().take() {
+            return error.into();
+        }
+        std::future::pending().await
+    }
+
     /// Stops serving. Sessions stay in the folder and go on when the server comes back.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         self.shared.stop.cancel();
         self.tasks.wait().await;
+        self.shared.journal.close();
+        if let Some(writer) = self.writer.take() {
+            let joined = tokio::task::spawn_blocking(move || writer.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("embedded ZooKeeper: the writer thread panicked");
+            }
+        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop.cancel();
+        self.shared.journal.close();
     }
+}
+
+impl Shared {
+    /// Waits until the disk has caught up enough to take more.
+    async fn uncongested(&self) {
+        loop {
+            let written = self.written.notified();
+            tokio::pin!(written);
+            written.as_mut().enable();
+            if !self.core.lock().is_congested() {
+                return;
+            }
+            written.await;
+        }
+    }
+}
+
+/// Locks and reads the folder, off the runtime's own threads.
+async fn load(config: &EmbeddedConfig, entry_bytes_max: usize) -> Result<(Folder, Recovered), EmbeddedError> {
+    let data_dir = config.data_dir.clone();
+    let load = move || {
+        let folder = Folder::open(&data_dir)?;
+        let recovered = recovery::recover(&folder, entry_bytes_max)?;
+        Ok((folder, recovered))
+    };
+    tokio::task::spawn_blocking(load).await.map_err(|error| EmbeddedError::Thread(io::Error::other(error)))?
+}
+
+fn start_writer(
+    shared: Arc<Shared>,
+    folder: Folder,
+    log: LogWriter,
+) -> Result<std::thread::JoinHandle<()>, EmbeddedError> {
+    let run = move || {
+        let durable = |count| {
+            shared.core.lock().durable(count);
+            shared.written.notify_waiters();
+        };
+        if let Err(error) = shared.journal.run(Arc::new(folder), log, durable) {
+            tracing::error!(%error, "embedded ZooKeeper cannot write and stops");
+            *shared.failure.lock() = Some(error);
+            shared.stop.cancel();
+        }
+    };
+    std::thread::Builder::new().name("zk-log".to_owned()).spawn(run).map_err(EmbeddedError::Thread)
 }
 
 fn now() -> Now {
@@ -96,7 +182,7 @@ fn rules(config: &EmbeddedConfig) -> Rules {
         max_session_timeout_ms: or_ticks(config.max_session_timeout_ms, 20),
         extended_types: config.extended_types_enabled,
         super_digest: config.super_digest.clone(),
-        entry_bytes_max: config.jute_max_buffer.saturating_mul(2),
+        entry_bytes_max: config.jute_max_buffer.max(JUTE_MAX_BUFFER).saturating_mul(2),
     }
 }
 

@@ -120,7 +120,7 @@ impl Txn {
                 Txn::SetData { path: from.string()?, data: from.data()?, version: from.i32()? }
             }
             op::SET_ACL => {
-                Txn::SetAcl { path: from.string()?, acl: AclList::from(acl::read_list(from)?), version: from.i32()? }
+                Txn::SetAcl { path: from.string()?, acl: acl::shared(acl::read_list(from)?), version: from.i32()? }
             }
             op::CHECK if depth > 0 => Txn::Check { path: from.string()?, version: from.i32()? },
             op::MULTI if depth == 0 => {
@@ -157,7 +157,7 @@ impl CreateTxn {
     fn read(kind: i32, from: &mut JuteReader<'_>) -> Result<Self, JuteError> {
         let path = from.string()?;
         let data = from.data()?;
-        let acl = AclList::from(acl::read_list(from)?);
+        let acl = acl::shared(acl::read_list(from)?);
         let ephemeral = matches!(kind, op::CREATE | op::CREATE2) && from.bool()?;
         // Before 3.4 a create ended here.
         let parent_cversion = if kind == op::CREATE && from.is_empty() { -1 } else { from.i32()? };

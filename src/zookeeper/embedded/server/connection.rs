@@ -17,6 +17,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is read at once; the buffer grows only with bytes that arrived.
 const READ_BYTES: usize = 8 << 10;
 
+/// Requests taken between two looks at what waits for the disk.
+const REQUESTS_AT_ONCE: usize = 64;
+
 /// A length that no request has; the connection cannot go on after it.
 struct BadLength;
 
@@ -42,10 +45,9 @@ async fn read(shared: &Shared, id: ConnectionId, outbox: &Outbox, mut from: Owne
         return;
     }
     while outbox.room().await {
-        if requests(shared, id, outbox, &mut buffer).is_err() {
-            return;
-        }
-        if outbox.is_open() && !fill(&mut from, &mut buffer).await {
+        shared.uncongested().await;
+        let Ok(taken) = requests(shared, id, outbox, &mut buffer) else { return };
+        if taken < REQUESTS_AT_ONCE && outbox.is_open() && !fill(&mut from, &mut buffer).await {
             return;
         }
     }
@@ -66,13 +68,15 @@ async fn handshake(shared: &Shared, id: ConnectionId, from: &mut OwnedReadHalf, 
     }
 }
 
-/// Hands over all whole frames, as long as there is room for the replies.
-fn requests(shared: &Shared, id: ConnectionId, outbox: &Outbox, buffer: &mut BytesMut) -> Result<(), BadLength> {
-    while outbox.is_open() {
+/// Hands over whole frames, as long as there is room for the replies; returns how many.
+fn requests(shared: &Shared, id: ConnectionId, outbox: &Outbox, buffer: &mut BytesMut) -> Result<usize, BadLength> {
+    let mut taken = 0;
+    while taken < REQUESTS_AT_ONCE && outbox.is_open() {
         let Some(frame) = take_frame(buffer, shared.config.jute_max_buffer)? else { break };
         shared.core.lock().request(id, &frame, now());
+        taken += 1;
     }
-    Ok(())
+    Ok(taken)
 }
 
 async fn fill(from: &mut OwnedReadHalf, buffer: &mut BytesMut) -> bool {

@@ -6,8 +6,14 @@ use std::sync::Arc;
 
 use super::super::machine::{Effect, Machine, Now};
 use super::super::watches::ConnectionId;
+use super::journal::Journal;
 use super::outbox::Outbox;
 use crate::base::Millis;
+
+/// Replies held back beyond this stop the reading of requests.
+const HELD_BYTES_MAX: usize = 8 << 20;
+/// So much in the log calls for a snapshot, however few transactions it is.
+const SNAPSHOT_LOG_BYTES: u64 = 256 << 20;
 
 /// An effect on a connection that waits for the log.
 enum Held {
@@ -15,26 +21,48 @@ enum Held {
     Close(ConnectionId),
 }
 
+impl Held {
+    fn bytes(&self) -> usize {
+        const OVERHEAD: usize = 64;
+        match self {
+            Held::Send(_, frame) => OVERHEAD + frame.len(),
+            Held::Close(_) => OVERHEAD,
+        }
+    }
+}
+
 pub struct Core {
     pub machine: Machine,
+    journal: Arc<Journal>,
+    snapshot_every: u64,
+    /// Since the last snapshot.
+    log_entries: u64,
+    log_bytes: u64,
     outboxes: HashMap<ConnectionId, Arc<Outbox>>,
     next_connection: u64,
     /// Log entries ever handed to the writer, and how many of them are on disk.
     appended: u64,
     durable: u64,
     held: VecDeque<(u64, Held)>,
+    held_bytes: usize,
     effects: Vec<Effect>,
 }
 
 impl Core {
-    pub fn new(machine: Machine) -> Self {
+    /// `log_entries` are in the log already and not in a snapshot.
+    pub fn new(machine: Machine, journal: Arc<Journal>, snapshot_every: u64, log_entries: u64) -> Self {
         Self {
             machine,
+            journal,
+            snapshot_every: snapshot_every.max(1),
+            log_entries,
+            log_bytes: 0,
             outboxes: HashMap::new(),
             next_connection: 0,
             appended: 0,
             durable: 0,
             held: VecDeque::new(),
+            held_bytes: 0,
             effects: Vec::new(),
         }
     }
@@ -79,28 +107,55 @@ impl Core {
         step(&mut self.machine, &mut effects);
         for effect in effects.drain(..) {
             match effect {
-                Effect::Append { .. } => self.appended += 1,
+                Effect::Append { zxid, entry } => self.append(zxid, &entry),
                 Effect::Send { to, frame } => self.hold(Held::Send(to, frame)),
                 Effect::Close(id) => self.hold(Held::Close(id)),
             }
         }
         self.effects = effects;
-        self.durable_up_to(self.appended);
+        if self.log_entries >= self.snapshot_every || self.log_bytes >= SNAPSHOT_LOG_BYTES {
+            self.snapshot();
+        }
+        if self.durable < self.appended {
+            self.journal.wake();
+        }
+    }
+
+    fn append(&mut self, zxid: i64, entry: &[u8]) {
+        self.appended += 1;
+        self.log_entries += 1;
+        self.log_bytes += entry.len() as u64;
+        self.journal.append(zxid, entry);
+    }
+
+    /// Has the tree as it is now written, and a new log begun after it.
+    pub fn snapshot(&mut self) {
+        self.log_entries = 0;
+        self.log_bytes = 0;
+        self.journal.snapshot(self.machine.tree.clone());
+        self.journal.wake();
+    }
+
+    /// Whether so much waits for the disk that no more requests should be taken.
+    pub fn is_congested(&self) -> bool {
+        self.held_bytes + self.journal.waiting_bytes() > HELD_BYTES_MAX
     }
 
     fn hold(&mut self, effect: Held) {
         if self.durable == self.appended && self.held.is_empty() {
             self.release(effect);
         } else {
+            self.held_bytes += effect.bytes();
             self.held.push_back((self.appended, effect));
         }
     }
 
-    /// Opens the gate for everything that depends on these entries only.
-    pub fn durable_up_to(&mut self, durable: u64) {
-        self.durable = durable;
-        while self.held.front().is_some_and(|(needs, _)| *needs <= durable) {
+    /// So many entries more are on disk: opens the gate for everything that needs only those.
+    pub fn durable(&mut self, count: u64) {
+        self.durable += count;
+        while self.held.front().is_some_and(|(needs, _)| *needs <= self.durable) {
             if let Some((_, effect)) = self.held.pop_front() {
+                self.held_bytes -= effect.bytes();
                 self.release(effect);
             }
         }
