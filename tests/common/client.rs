@@ -1,8 +1,15 @@
 //! A plain Kafka client for tests: one blocking connection, one request at a time.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use ottla::wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use ottla::wire::messages::fetch_request::{FetchPartition, FetchTopic};
+use ottla::wire::messages::fetch_response::PartitionData;
+use ottla::wire::messages::metadata_request::MetadataRequestTopic;
+use ottla::wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use ottla::wire::messages::produce_response::PartitionProduceResponse;
 use ottla::wire::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader,
+    ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, FetchRequest, MetadataRequest, MetadataResponse,
+    ProduceRequest, RequestHeader, ResponseHeader, TopicName,
 };
 use ottla::wire::{Decodable, Encodable, HeaderVersion, RequestMessage, text};
 use std::io::{self, Read, Write};
@@ -71,6 +78,82 @@ impl Client {
     pub fn brokers(&mut self) -> io::Result<Vec<(i32, String, i32)>> {
         let response: MetadataResponse = self.call(&MetadataRequest::default().with_topics(Some(vec![])), 9)?;
         Ok(response.brokers.iter().map(|broker| (broker.node_id.0, broker.host.to_string(), broker.port)).collect())
+    }
+}
+
+impl Client {
+    /// Creates a topic and waits until each of its partitions has a leader.
+    pub fn create_topic(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> io::Result<()> {
+        let config = |(name, value): &(&str, &str)| {
+            CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+        };
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(text(name)))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1)
+            .with_configs(configs.iter().map(config).collect());
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        let response = self.call(&request, 5)?;
+        let codes: Vec<i16> = response.topics.iter().map(|topic| topic.error_code).collect();
+        if codes != [0] {
+            return Err(invalid(format!("CreateTopics {name}: {codes:?}")));
+        }
+        for _ in 0..1000 {
+            if self.leaders(name)?.iter().filter(|leader| **leader >= 0).count() == partitions as usize {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(invalid(format!("{name} has no leaders")))
+    }
+
+    /// Leader of each partition of a topic, -1 for none; empty while the topic is unknown.
+    pub fn leaders(&mut self, name: &str) -> io::Result<Vec<i32>> {
+        let topic = MetadataRequestTopic::default().with_name(Some(TopicName(text(name))));
+        let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
+        let response = self.call(&request, 9)?;
+        let topic = response.topics.first().ok_or_else(|| invalid("no topic in the reply"))?;
+        Ok(topic.partitions.iter().map(|partition| partition.leader_id.0).collect())
+    }
+
+    /// Produces record batches to one partition with acks=all.
+    pub fn produce(&mut self, topic: &str, partition: i32, records: Bytes) -> io::Result<PartitionProduceResponse> {
+        self.produce_version(9, topic, partition, records)
+    }
+
+    pub fn produce_version(
+        &mut self,
+        version: i16,
+        topic: &str,
+        partition: i32,
+        records: Bytes,
+    ) -> io::Result<PartitionProduceResponse> {
+        let partition = PartitionProduceData::default().with_index(partition).with_records(Some(records));
+        let topic = TopicProduceData::default().with_name(TopicName(text(topic))).with_partition_data(vec![partition]);
+        let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![topic]);
+        let response = self.call(&request, version)?;
+        let first =
+            response.responses.into_iter().next().and_then(|topic| topic.partition_responses.into_iter().next());
+        first.ok_or_else(|| invalid("no partition in the reply"))
+    }
+
+    /// Fetches from one partition, waiting at most a second for one byte.
+    pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64) -> io::Result<PartitionData> {
+        let partition = FetchPartition::default()
+            .with_partition(partition)
+            .with_fetch_offset(offset)
+            .with_partition_max_bytes(1 << 20);
+        let topic = FetchTopic::default().with_topic(TopicName(text(topic))).with_partitions(vec![partition]);
+        let request = FetchRequest::default()
+            .with_replica_id((-1).into())
+            .with_max_wait_ms(1000)
+            .with_min_bytes(1)
+            .with_max_bytes(50 << 20)
+            .with_session_epoch(-1)
+            .with_topics(vec![topic]);
+        let response = self.call(&request, 12)?;
+        let first = response.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
+        first.ok_or_else(|| invalid(format!("no partition in the reply, error {}", response.error_code)))
     }
 }
 

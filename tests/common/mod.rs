@@ -5,7 +5,7 @@
 
 mod client;
 
-pub use client::Client;
+pub use client::{Client, frame};
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
