@@ -1,15 +1,23 @@
 //! One file an API; `table.rs` is the list of all of them, `error.rs` the one mapping to Kafka's error codes.
 //!
 //! Adding an API is one file and one line in the table. A handler decodes, asks the rooms below, and answers with a
-//! [`Reply`](crate::wire::Reply), now or later; it holds no state of its own.
+//! [`Reply`], now or later; it holds no state of its own.
 
 pub mod api_versions;
 pub mod authorized;
+pub mod delete_records;
+pub mod describe_log_dirs;
+pub mod error;
+pub mod fetch;
+pub mod list_offsets;
+pub mod metadata;
+pub mod offset_for_leader_epoch;
+pub mod produce;
 pub mod table;
 
 use crate::config::BrokerConfig;
-use crate::replica::MetadataCache;
 use crate::replica::fetch_session::FetchSessionCache;
+use crate::replica::{MetadataCache, ReplicaManager};
 use crate::wire::{Outcome, Reply, Request};
 use crate::zookeeper::Zk;
 use std::sync::Arc;
@@ -20,6 +28,7 @@ pub struct Services {
     /// 22 characters, from `/cluster/id`.
     pub cluster_id: Arc<str>,
     pub metadata: Arc<MetadataCache>,
+    pub replicas: Arc<ReplicaManager>,
     pub fetch_sessions: FetchSessionCache,
     pub zookeeper: Zk,
 }

@@ -4,8 +4,10 @@
 //! disk; `data` has the connections. Invariant: a broker is registered before it answers, and its logs are closed before its
 //! registration ends.
 
+mod identity;
 mod signals;
 mod start;
+mod topic_configs;
 
 pub use start::BrokerError;
 

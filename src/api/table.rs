@@ -1,6 +1,6 @@
 //! THE list of APIs. ApiVersions, dispatch, metrics and the golden tests iterate over it.
 
-use super::{Services, api_versions};
+use super::*;
 use crate::wire::{Outcome, Request, WireError};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -31,7 +31,16 @@ const fn api(key: i16, name: &'static str, versions: RangeInclusive<i16>, class:
 }
 
 /// In the order of their keys, which is the order in which ApiVersions shows them.
-pub static APIS: &[Api] = &[api(18, "ApiVersions", 0..=4, Class::Auth, api_versions::handle)];
+pub static APIS: &[Api] = &[
+    api(0, "Produce", 0..=11, Class::Data, produce::handle),
+    api(1, "Fetch", 0..=17, Class::Data, fetch::handle),
+    api(2, "ListOffsets", 0..=9, Class::Data, list_offsets::handle),
+    api(3, "Metadata", 0..=12, Class::Data, metadata::handle),
+    api(18, "ApiVersions", 0..=4, Class::Auth, api_versions::handle),
+    api(21, "DeleteRecords", 0..=2, Class::Data, delete_records::handle),
+    api(23, "OffsetForLeaderEpoch", 0..=4, Class::Data, offset_for_leader_epoch::handle),
+    api(35, "DescribeLogDirs", 0..=4, Class::Admin, describe_log_dirs::handle),
+];
 
 pub fn find(key: i16) -> Option<&'static Api> {
     APIS.binary_search_by_key(&key, |api| api.key).ok().map(|at| &APIS[at])

@@ -1,12 +1,17 @@
 //! Start-up and shutdown, step by step. What each step touches in ZooKeeper is in `zookeeper::registration`.
 
+use super::identity::{self, IdentityError};
+use super::topic_configs::TopicZnodes;
 use crate::api::{self, Services};
 use crate::base::BrokerId;
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, LogConfig};
+use crate::log::{LogError, LogManager, read_meta_properties, write_meta_properties};
 use crate::net::{NetError, Server};
-use crate::replica::MetadataCache;
 use crate::replica::fetch_session::FetchSessionCache;
+use crate::replica::{MetadataCache, ReplicaManager};
+use crate::zookeeper::configs;
 use crate::zookeeper::embedded::{self, EmbeddedConfig, EmbeddedError};
+use crate::zookeeper::paths::EntityConfig;
 use crate::zookeeper::registration::{self, Leftover, Registrar, RegistrationError};
 use crate::zookeeper::{Zk, ZkConfig, ZkError};
 use std::sync::Arc;
@@ -29,6 +34,10 @@ pub enum BrokerError {
     ZooKeeper(#[from] ZkError),
     #[error(transparent)]
     Registration(#[from] RegistrationError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// A broker that answers.
@@ -36,6 +45,7 @@ pub struct Running {
     server: Server,
     zookeeper: Zk,
     embedded: Option<embedded::Server>,
+    logs: Arc<LogManager>,
     _registrar: Registrar,
 }
 
@@ -53,10 +63,9 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
     .await?;
     registration::create_persistent_paths(&zookeeper).await?;
     let cluster_id = registration::cluster_id(&zookeeper).await?;
-    let id = match config.broker_id {
-        given @ 0.. => BrokerId(given),
-        _ => registration::generate_broker_id(&zookeeper, config.reserved_broker_max_id).await?,
-    };
+    let config = Arc::new(config);
+    let id = broker_id(&config, &cluster_id, &zookeeper).await?;
+    let logs = open_logs(&config, id, &cluster_id, &zookeeper).await?;
     registration::check_features(&zookeeper).await?;
     let leftover = match embedded {
         Some(_) => Leftover::Remove,
@@ -64,11 +73,16 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
     };
     let info = registration::broker_info(&config, crate::base::time::wall_ms());
     let registrar = Registrar::start(&zookeeper, id, info, leftover).await?;
+    let metadata = Arc::new(MetadataCache::new());
+    let topic_configs = Arc::new(TopicZnodes::new(zookeeper.clone(), config.clone()));
+    let replicas = Arc::new(ReplicaManager::new(id, logs.clone(), metadata.clone(), topic_configs));
+    replicas.set_broker_epoch(registrar.epoch());
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let services = Arc::new(Services {
-        config: Arc::new(config),
+        config,
         cluster_id: cluster_id.into(),
-        metadata: Arc::new(MetadataCache::new()),
+        metadata,
+        replicas,
         fetch_sessions: FetchSessionCache::new(slots),
         zookeeper: zookeeper.clone(),
     });
@@ -76,7 +90,48 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
         let _on_data = data.enter();
         server.serve(Arc::new(move |request| api::dispatch(&services, request)));
     }
-    Ok(Running { server, zookeeper, embedded, _registrar: registrar })
+    Ok(Running { server, zookeeper, embedded, logs, _registrar: registrar })
+}
+
+/// The id from the configuration, the log directories, or a new one from ZooKeeper.
+async fn broker_id(config: &BrokerConfig, cluster_id: &str, zookeeper: &Zk) -> Result<BrokerId, BrokerError> {
+    let dirs = config.log_dirs.iter().map(|dir| Ok((dir.clone(), read_meta_properties(dir)?)));
+    let dirs = dirs.collect::<Result<Vec<_>, LogError>>()?;
+    match identity::identify(config.broker_id, cluster_id, &dirs)? {
+        Some(id) => Ok(id),
+        None => Ok(registration::generate_broker_id(zookeeper, config.reserved_broker_max_id).await?),
+    }
+}
+
+/// Locks and loads the log directories, each log with its topic's settings, and writes who they belong to.
+async fn open_logs(
+    config: &Arc<BrokerConfig>,
+    id: BrokerId,
+    cluster_id: &str,
+    zookeeper: &Zk,
+) -> Result<Arc<LogManager>, BrokerError> {
+    let topics = configs::read_all_topics(zookeeper).await?;
+    let loading = config.clone();
+    let load = move || {
+        let none = EntityConfig::default();
+        LogManager::open(&loading, &|topic: &str| log_config(&loading, topic, topics.get(topic).unwrap_or(&none)))
+    };
+    let logs = tokio::task::spawn_blocking(load).await.map_err(|error| BrokerError::Runtime(error.into()))??;
+    for dir in logs.dirs().iter().filter(|dir| !dir.is_offline) {
+        if read_meta_properties(&dir.path)?.is_none() {
+            write_meta_properties(&dir.path, id, cluster_id)?;
+        }
+    }
+    logs.start_background().map_err(BrokerError::Runtime)?;
+    Ok(logs)
+}
+
+/// The settings of a topic's logs. A value that Ottla cannot read must not keep the others from being used.
+pub(super) fn log_config(config: &BrokerConfig, topic: &str, overrides: &EntityConfig) -> LogConfig {
+    LogConfig::with_overrides(config, &overrides.0).unwrap_or_else(|error| {
+        tracing::error!(topic, %error, "the topic's configuration is not used");
+        config.log.clone()
+    })
 }
 
 fn millis(ms: i32) -> Duration {
@@ -112,6 +167,11 @@ impl Running {
     /// Stops in the order that loses nothing: requests, logs, registration, ZooKeeper.
     pub async fn stop(self) {
         self.server.shutdown(DRAIN).await;
+        let logs = self.logs;
+        // Closing writes to disk, and the session has to be kept alive meanwhile.
+        if tokio::task::spawn_blocking(move || logs.shutdown()).await.is_err() {
+            tracing::error!("closing the logs failed; the next start recovers them");
+        }
         self.zookeeper.close().await;
         if let Some(embedded) = self.embedded {
             embedded.shutdown().await;

@@ -5,7 +5,8 @@ use super::partition::Log;
 use super::read::{Attempt, Retry};
 use super::scan::{BatchAt, Scanner, Step};
 use super::segment::Segment;
-use crate::base::LeaderEpoch;
+use crate::base::time::wall_ms;
+use crate::base::{LeaderEpoch, Millis};
 use crate::record::RawBatch;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -40,6 +41,24 @@ impl Log {
             }
             Ok(Ok(None))
         })
+    }
+
+    /// Where each segment begins and when it was last written (ms since the epoch), and last the log end with the time now: what
+    /// ListOffsets version 0 chooses from.
+    pub fn segment_boundaries(&self) -> Vec<(i64, Millis)> {
+        let modified = |segment: &Arc<Segment>| {
+            let modified = std::fs::metadata(segment.path()).and_then(|metadata| metadata.modified()).ok()?;
+            Some(modified.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis() as Millis)
+        };
+        let segments = self.segments.load();
+        let of_segment = |segment: &Arc<Segment>| {
+            (segment.base_offset().max(self.log_start_offset()), modified(segment).unwrap_or_default())
+        };
+        let mut boundaries: Vec<(i64, Millis)> = segments.iter().map(of_segment).collect();
+        if segments.last().is_some_and(|active| active.size() > 0) {
+            boundaries.push((self.log_end_offset(), wall_ms()));
+        }
+        boundaries
     }
 
     /// The first record with the largest timestamp of the log.

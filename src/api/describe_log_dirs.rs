@@ -1,0 +1,62 @@
+//! DescribeLogDirs (KIP-113): what lies in which directory.
+
+use super::Services;
+use crate::log::LogDirDescription;
+use crate::wire::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use crate::wire::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, TopicName};
+use crate::wire::{Outcome, Reply, Request, WireError, text};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, WireError> {
+    let body: DescribeLogDirsRequest = request.decode()?;
+    let version = request.header.version;
+    let wanted: Option<HashMap<String, HashSet<i32>>> = body.topics.as_ref().map(|topics| {
+        topics.iter().map(|topic| (topic.topic.0.to_string(), topic.partitions.iter().copied().collect())).collect()
+    });
+    let dirs = services.replicas.logs().dirs();
+    let results = dirs.iter().map(|dir| describe(services, version, dir, wanted.as_ref())).collect();
+    Ok(Reply::message(&request.header, &DescribeLogDirsResponse::default().with_results(results))?.into())
+}
+
+fn describe(
+    services: &Services,
+    version: i16,
+    dir: &LogDirDescription,
+    wanted: Option<&HashMap<String, HashSet<i32>>>,
+) -> DescribeLogDirsResult {
+    let mut topics: BTreeMap<Arc<str>, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
+    for log in &dir.logs {
+        let name = log.topic_partition();
+        let asked = |wanted: &HashMap<String, HashSet<i32>>| {
+            wanted.get(&*name.topic).is_some_and(|partitions| partitions.contains(&name.partition))
+        };
+        if !wanted.is_none_or(asked) {
+            continue;
+        }
+        // Of a replica that is not being moved, the lag is how far it is behind the high watermark.
+        let lag = match services.replicas.hosted(&name.topic, name.partition) {
+            Some(_) => (log.high_watermark() - log.log_end_offset()).max(0),
+            None => -1,
+        };
+        topics.entry(name.topic.clone()).or_default().push(
+            DescribeLogDirsPartition::default()
+                .with_partition_index(name.partition)
+                .with_partition_size(log.size_bytes() as i64)
+                .with_offset_lag(lag),
+        );
+    }
+    let topics = topics
+        .into_iter()
+        .map(|(name, partitions)| {
+            DescribeLogDirsTopic::default().with_name(TopicName(text(&name))).with_partitions(partitions)
+        })
+        .collect();
+    let result = DescribeLogDirsResult::default().with_log_dir(text(&dir.path.to_string_lossy())).with_topics(topics);
+    match version {
+        4.. => result.with_total_bytes(dir.total_bytes).with_usable_bytes(dir.usable_bytes),
+        _ => result,
+    }
+}

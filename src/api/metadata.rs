@@ -1,0 +1,249 @@
+//! Metadata: brokers, topics and who leads their partitions, for the listener that the client came in on. Creates topics on
+//! demand if `auto.create.topics.enable` and the client allow it.
+
+use super::{Services, authorized};
+use crate::base::topic_name::{self, is_internal};
+use crate::base::{BrokerId, ErrorCode, TopicId};
+use crate::replica::MetadataImage;
+use crate::replica::metadata_cache::{PartitionMetadata, TopicMetadata};
+use crate::wire::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use crate::wire::messages::{self, MetadataRequest, MetadataResponse, TopicName};
+use crate::wire::{Outcome, Reply, Request, WireError, text};
+use std::sync::Arc;
+
+/// First version with topic ids in the reply, and first with which a client may ask by id.
+const TOPIC_ID_IN_REPLY: i16 = 10;
+const TOPIC_ID_IN_REQUEST: i16 = 12;
+
+pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, WireError> {
+    let body: MetadataRequest = request.decode()?;
+    let view = View {
+        image: services.metadata.image(),
+        listener: &request.connection.listener,
+        version: request.header.version,
+    };
+    let topics = match topics_asked(&body, view.version) {
+        Asked::Refused(topics) => topics,
+        Asked::All => view.all_topics(&body),
+        Asked::These => these_topics(&view, &body),
+    };
+    let mut response = MetadataResponse::default()
+        .with_brokers(view.brokers())
+        .with_cluster_id(Some(text(&services.cluster_id)))
+        .with_controller_id(messages::BrokerId(view.image.controller_id.unwrap_or(BrokerId::NONE).0))
+        .with_topics(topics);
+    if body.include_cluster_authorized_operations && (8..=10).contains(&view.version) {
+        response.cluster_authorized_operations = authorized::CLUSTER;
+    }
+    Ok(Reply::message(&request.header, &response)?.into())
+}
+
+enum Asked {
+    All,
+    These,
+    Refused(Vec<MetadataResponseTopic>),
+}
+
+fn topics_asked(body: &MetadataRequest, version: i16) -> Asked {
+    let Some(topics) = &body.topics else { return Asked::All };
+    if topics.is_empty() && version == 0 {
+        return Asked::All;
+    }
+    let by_id_too_early =
+        |topic: &messages::metadata_request::MetadataRequestTopic| topic.name.is_none() || !topic.topic_id.is_nil();
+    if version < TOPIC_ID_IN_REQUEST && topics.iter().any(by_id_too_early) {
+        let refused = topics.iter().map(|topic| {
+            let name = topic.name.clone().unwrap_or_default();
+            MetadataResponseTopic::default().with_name(Some(name)).with_error_code(ErrorCode::InvalidRequest.code())
+        });
+        return Asked::Refused(refused.collect());
+    }
+    Asked::These
+}
+
+fn these_topics(view: &View, body: &MetadataRequest) -> Vec<MetadataResponseTopic> {
+    let mut answered = Vec::new();
+    let mut missing: Vec<&str> = Vec::new();
+    for topic in body.topics.iter().flatten() {
+        match &topic.name {
+            None => answered.push(view.topic_by_id(TopicId(topic.topic_id), body)),
+            Some(name) => match view.image.topics.get_key_value(&***name) {
+                Some((name, topic)) => answered.push(view.topic(name, topic, body)),
+                None if !missing.contains(&&***name) => missing.push(name),
+                None => {}
+            },
+        }
+    }
+    for name in missing {
+        let error = match topic_name::check(name) {
+            Ok(()) => ErrorCode::UnknownTopicOrPartition,
+            Err(_) => ErrorCode::InvalidTopicException,
+        };
+        answered.push(
+            MetadataResponseTopic::default()
+                .with_name(Some(TopicName(text(name))))
+                .with_is_internal(is_internal(name) && view.version >= 1)
+                .with_error_code(error.code())
+                .with_topic_authorized_operations(view.authorized(body)),
+        );
+    }
+    answered
+}
+
+/// The cluster as one client sees it.
+struct View<'a> {
+    image: Arc<MetadataImage>,
+    listener: &'a str,
+    version: i16,
+}
+
+impl View<'_> {
+    fn authorized(&self, body: &MetadataRequest) -> i32 {
+        match body.include_topic_authorized_operations && self.version >= 8 {
+            true => authorized::TOPIC,
+            false => authorized::UNKNOWN,
+        }
+    }
+
+    fn brokers(&self) -> Vec<MetadataResponseBroker> {
+        let seen = self.image.brokers.values().filter_map(|broker| Some((broker, broker.endpoint(self.listener)?)));
+        seen.map(|(broker, endpoint)| {
+            MetadataResponseBroker::default()
+                .with_node_id(messages::BrokerId(broker.id.0))
+                .with_host(text(&endpoint.host))
+                .with_port(endpoint.port)
+                .with_rack(broker.rack.as_deref().filter(|_| self.version >= 1).map(text))
+        })
+        .collect()
+    }
+
+    fn all_topics(&self, body: &MetadataRequest) -> Vec<MetadataResponseTopic> {
+        self.image.topics.iter().map(|(name, topic)| self.topic(name, topic, body)).collect()
+    }
+
+    fn topic_by_id(&self, id: TopicId, body: &MetadataRequest) -> MetadataResponseTopic {
+        let found = self.image.topic_name(id).and_then(|name| self.image.topics.get_key_value(name));
+        match found {
+            Some((name, topic)) => self.topic(name, topic, body),
+            None => MetadataResponseTopic::default()
+                .with_name(None)
+                .with_topic_id(id.0)
+                .with_error_code(ErrorCode::UnknownTopicId.code()),
+        }
+    }
+
+    fn topic(&self, name: &str, topic: &TopicMetadata, body: &MetadataRequest) -> MetadataResponseTopic {
+        let partitions = topic.partitions.iter().map(|(index, partition)| self.partition(*index, partition)).collect();
+        let mut answer = MetadataResponseTopic::default()
+            .with_name(Some(TopicName(text(name))))
+            .with_is_internal(is_internal(name) && self.version >= 1)
+            .with_partitions(partitions)
+            .with_topic_authorized_operations(self.authorized(body));
+        if self.version >= TOPIC_ID_IN_REPLY {
+            answer.topic_id = topic.id.0;
+        }
+        answer
+    }
+
+    fn partition(&self, index: i32, partition: &PartitionMetadata) -> MetadataResponsePartition {
+        let (leader, mut error) = self.leader(partition.leader);
+        let live = |ids: &[BrokerId]| {
+            let seen = |id: &&BrokerId| self.version > 0 || self.image.brokers.contains_key(id);
+            ids.iter().filter(seen).map(|id| messages::BrokerId(id.0)).collect::<Vec<_>>()
+        };
+        let (replicas, isr) = (live(&partition.replicas), live(&partition.isr));
+        let some_unavailable = replicas.len() < partition.replicas.len() || isr.len() < partition.isr.len();
+        if !error.is_error() && some_unavailable {
+            error = ErrorCode::ReplicaNotAvailable;
+        }
+        let offline = |id: &&BrokerId| partition.offline_replicas.contains(id) || !self.image.brokers.contains_key(id);
+        let mut answer = MetadataResponsePartition::default()
+            .with_error_code(error.code())
+            .with_partition_index(index)
+            .with_leader_id(messages::BrokerId(leader.0))
+            .with_replica_nodes(replicas)
+            .with_isr_nodes(isr);
+        if self.version >= 5 {
+            answer.offline_replicas =
+                partition.replicas.iter().filter(offline).map(|id| messages::BrokerId(id.0)).collect();
+        }
+        if self.version >= 7 {
+            answer.leader_epoch = partition.leader_epoch.0;
+        }
+        answer
+    }
+
+    fn leader(&self, leader: BrokerId) -> (BrokerId, ErrorCode) {
+        match self.image.brokers.get(&leader) {
+            None => (BrokerId::NONE, ErrorCode::LeaderNotAvailable),
+            Some(broker) if broker.endpoint(self.listener).is_none() => match self.version {
+                6.. => (BrokerId::NONE, ErrorCode::ListenerNotFound),
+                _ => (BrokerId::NONE, ErrorCode::LeaderNotAvailable),
+            },
+            Some(_) => (leader, ErrorCode::None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{ControllerEpoch, LeaderEpoch, PartitionEpoch};
+    use crate::replica::metadata_cache::{BrokerEndpoint, BrokerMetadata};
+    use crate::wire::encode;
+
+    fn image() -> Arc<MetadataImage> {
+        let endpoint =
+            BrokerEndpoint { listener: "PLAINTEXT".into(), host: "h".into(), port: 9092, security_protocol: 0 };
+        let broker = BrokerMetadata { id: BrokerId(1), endpoints: vec![endpoint], rack: Some("r".into()) };
+        let partition = |leader| PartitionMetadata {
+            leader: BrokerId(leader),
+            leader_epoch: LeaderEpoch(3),
+            controller_epoch: ControllerEpoch(1),
+            partition_epoch: PartitionEpoch(0),
+            replicas: vec![BrokerId(1), BrokerId(2)],
+            isr: vec![BrokerId(1)],
+            offline_replicas: vec![],
+        };
+        let topic = TopicMetadata { id: TopicId::random(), partitions: [(0, partition(1)), (1, partition(-1))].into() };
+        let mut image = MetadataImage { controller_id: Some(BrokerId(1)), ..MetadataImage::default() };
+        image.brokers.insert(BrokerId(1), Arc::new(broker));
+        image.topic_names.insert(topic.id, "t".into());
+        image.topics.insert("t".into(), Arc::new(topic));
+        Arc::new(image)
+    }
+
+    #[test]
+    fn every_version_can_say_all_of_it() {
+        for version in 0..=12 {
+            let body = MetadataRequest::default().with_include_topic_authorized_operations(true);
+            let view = View { image: image(), listener: "PLAINTEXT", version };
+            let mut topics = view.all_topics(&body);
+            if version == 12 {
+                topics.push(view.topic_by_id(TopicId::random(), &body));
+            }
+            let response = MetadataResponse::default().with_brokers(view.brokers()).with_topics(topics);
+            let bytes = encode(&response, version).unwrap_or_else(|error| panic!("version {version}: {error}"));
+            assert!(!bytes.is_empty());
+        }
+    }
+
+    #[test]
+    fn partitions_say_what_is_wrong_with_them() {
+        let errors = |version, listener| {
+            let view = View { image: image(), listener, version };
+            let topics = view.all_topics(&MetadataRequest::default());
+            topics[0]
+                .partitions
+                .iter()
+                .map(|partition| (partition.leader_id.0, partition.error_code))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(errors(12, "PLAINTEXT"), [(1, 0), (-1, 5)]);
+        assert_eq!(errors(0, "PLAINTEXT"), [(1, 9), (-1, 5)]);
+        assert_eq!(errors(6, "OTHER"), [(-1, 72), (-1, 5)]);
+        assert_eq!(errors(5, "OTHER"), [(-1, 5), (-1, 5)]);
+    }
+}

@@ -1,0 +1,247 @@
+//! What this broker does with the controller's requests: LeaderAndIsr, UpdateMetadata, StopReplica.
+//!
+//! Fences, in order: a broker epoch older than this registration is answered STALE_BROKER_EPOCH, a controller epoch older
+//! than the newest seen STALE_CONTROLLER_EPOCH; then each partition by its leader epoch. One lock serialises all three.
+
+use super::manager::ReplicaManager;
+use super::partition::{Leadership, Partition};
+use crate::base::{BrokerId, ControllerEpoch, ErrorCode, LeaderEpoch, PartitionEpoch, TopicId, TopicPartition};
+use crate::log::Log;
+use crate::wire::messages;
+use crate::wire::messages::leader_and_isr_request::LeaderAndIsrPartitionState;
+use crate::wire::messages::leader_and_isr_response::{LeaderAndIsrPartitionError, LeaderAndIsrTopicError};
+use crate::wire::messages::stop_replica_request::{StopReplicaPartitionState, StopReplicaTopicState};
+use crate::wire::messages::stop_replica_response::StopReplicaPartitionError;
+use crate::wire::messages::{
+    LeaderAndIsrRequest, LeaderAndIsrResponse, StopReplicaRequest, StopReplicaResponse, UpdateMetadataRequest,
+};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Leader epochs in StopReplica that pass every fence: a topic that is being deleted, and a sender that knows none.
+const EPOCH_DURING_DELETE: i32 = -2;
+const EPOCH_UNKNOWN: i32 = -1;
+
+/// What became of one partition of a LeaderAndIsr request.
+enum Outcome {
+    /// The state was taken; `true` if this broker leads now.
+    Taken(Arc<Partition>, bool),
+    /// The state is older than ours, and needs no answer.
+    Skipped,
+    Refused(ErrorCode),
+}
+
+impl ReplicaManager {
+    fn fence(&self, seen: &mut ControllerEpoch, broker_epoch: i64, controller_epoch: i32) -> Result<(), ErrorCode> {
+        if broker_epoch != -1 && broker_epoch < self.broker_epoch.load(Ordering::SeqCst) {
+            return Err(ErrorCode::StaleBrokerEpoch);
+        }
+        if controller_epoch < seen.0 {
+            return Err(ErrorCode::StaleControllerEpoch);
+        }
+        *seen = ControllerEpoch(controller_epoch);
+        Ok(())
+    }
+
+    /// Takes over leadership of the listed partitions, creating their logs.
+    pub async fn leader_and_isr(&self, request: &LeaderAndIsrRequest) -> LeaderAndIsrResponse {
+        let mut seen = self.control.lock().await;
+        if let Err(error) = self.fence(&mut seen, request.broker_epoch, request.controller_epoch) {
+            return LeaderAndIsrResponse::default().with_error_code(error.code());
+        }
+        let topics: Vec<Arc<str>> = request.topic_states.iter().map(|topic| Arc::from(&**topic.topic_name)).collect();
+        let configs = self.topic_configs.log_configs(topics).await;
+        let mut answer = Vec::new();
+        let mut added = Vec::new();
+        let mut told = Vec::new();
+        for topic in &request.topic_states {
+            let id = TopicId(topic.topic_id);
+            let name: Arc<str> = Arc::from(&**topic.topic_name);
+            let mut errors = Vec::new();
+            for state in &topic.partition_states {
+                let code = match self.take(&name, id, state, configs.get(&name), &mut added) {
+                    Outcome::Taken(partition, leads) => {
+                        told.push((partition, leads));
+                        ErrorCode::None
+                    }
+                    Outcome::Skipped => continue,
+                    Outcome::Refused(code) => code,
+                };
+                let index = state.partition_index;
+                errors.push(
+                    LeaderAndIsrPartitionError::default().with_partition_index(index).with_error_code(code.code()),
+                );
+            }
+            answer.push(LeaderAndIsrTopicError::default().with_topic_id(topic.topic_id).with_partition_errors(errors));
+        }
+        self.insert(added);
+        for (partition, leads) in told {
+            let topic_partition = partition.topic_partition();
+            let epoch = partition.leader_epoch();
+            self.tell(|listener| match leads {
+                true => listener.on_leader(topic_partition, epoch),
+                false => listener.on_resigned(topic_partition),
+            });
+        }
+        LeaderAndIsrResponse::default().with_topics(answer)
+    }
+
+    fn take(
+        &self,
+        topic: &Arc<str>,
+        id: TopicId,
+        state: &LeaderAndIsrPartitionState,
+        config: Option<&crate::config::LogConfig>,
+        added: &mut Vec<Arc<Partition>>,
+    ) -> Outcome {
+        let known = self.hosted(topic, state.partition_index);
+        if let Some(partition) = &known {
+            if let Some(local) = partition.log().topic_id().filter(|local| !id.is_zero() && *local != id) {
+                tracing::error!(partition = %partition.topic_partition(), ours = %local, theirs = %id, "topic id differs");
+                return Outcome::Refused(ErrorCode::InconsistentTopicId);
+            }
+            let current = partition.leadership();
+            if state.leader_epoch < current.leader_epoch.0 {
+                return Outcome::Refused(ErrorCode::StaleControllerEpoch);
+            }
+            if state.leader_epoch == current.leader_epoch.0 {
+                if partition.log().topic_id().is_none() && !id.is_zero() {
+                    return match partition.log().set_topic_id(id) {
+                        Ok(()) => Outcome::Refused(ErrorCode::None),
+                        Err(error) => self.storage_error(partition.topic_partition(), &error),
+                    };
+                }
+                return Outcome::Refused(ErrorCode::StaleControllerEpoch);
+            }
+            if state.partition_epoch < current.partition_epoch.0 {
+                return Outcome::Skipped;
+            }
+        }
+        if !state.replicas.iter().any(|replica| replica.0 == self.local.0) {
+            return Outcome::Refused(ErrorCode::UnknownTopicOrPartition);
+        }
+        let partition = match known {
+            Some(partition) => partition,
+            None => match self.open(topic, id, state.partition_index, config) {
+                Ok(partition) => {
+                    added.push(partition.clone());
+                    partition
+                }
+                Err(outcome) => return outcome,
+            },
+        };
+        let leads = state.leader.0 == self.local.0;
+        if !leads {
+            tracing::warn!(partition = %partition.topic_partition(), leader = state.leader.0, "following another broker is not supported yet: this replica falls behind");
+        }
+        match partition.apply(leadership(state)) {
+            Ok(()) => Outcome::Taken(partition, leads),
+            Err(error) => self.storage_error(partition.topic_partition(), &error),
+        }
+    }
+
+    fn open(
+        &self,
+        topic: &Arc<str>,
+        id: TopicId,
+        number: i32,
+        config: Option<&crate::config::LogConfig>,
+    ) -> Result<Arc<Partition>, Outcome> {
+        let topic_partition = TopicPartition::new(topic.clone(), number);
+        let log: Arc<Log> = match self.logs.log(&topic_partition) {
+            Some(log) => log,
+            None => {
+                let config = config.cloned().unwrap_or_default();
+                let id = (!id.is_zero()).then_some(id);
+                self.logs
+                    .create(&topic_partition, id, config)
+                    .map_err(|error| self.storage_error(&topic_partition, &error))?
+            }
+        };
+        match log.topic_id() {
+            Some(ours) if !id.is_zero() && ours != id => {
+                tracing::error!(partition = %topic_partition, %ours, theirs = %id, "topic id differs");
+                return Err(Outcome::Refused(ErrorCode::InconsistentTopicId));
+            }
+            None if !id.is_zero() => {
+                log.set_topic_id(id).map_err(|error| self.storage_error(&topic_partition, &error))?;
+            }
+            _ => {}
+        }
+        Ok(Arc::new(Partition::new(self.local, log)))
+    }
+
+    fn storage_error(&self, partition: &TopicPartition, error: &dyn std::fmt::Display) -> Outcome {
+        tracing::error!(%partition, %error, "the log cannot be used");
+        Outcome::Refused(ErrorCode::KafkaStorageError)
+    }
+
+    /// Takes over what the controller says of the cluster, and returns the partitions that are gone. Errors:
+    /// STALE_BROKER_EPOCH, STALE_CONTROLLER_EPOCH.
+    pub async fn update_metadata(&self, request: &UpdateMetadataRequest) -> Result<Vec<TopicPartition>, ErrorCode> {
+        let mut seen = self.control.lock().await;
+        self.fence(&mut seen, request.broker_epoch, request.controller_epoch)?;
+        Ok(self.metadata.update(request))
+    }
+
+    /// Stops the listed replicas, and deletes those marked so.
+    pub async fn stop_replica(&self, request: &StopReplicaRequest) -> StopReplicaResponse {
+        let mut seen = self.control.lock().await;
+        if let Err(error) = self.fence(&mut seen, request.broker_epoch, request.controller_epoch) {
+            return StopReplicaResponse::default().with_error_code(error.code());
+        }
+        let mut errors = Vec::new();
+        for topic in &request.topic_states {
+            for state in &topic.partition_states {
+                let code = self.stop(topic, state);
+                errors.push(
+                    StopReplicaPartitionError::default()
+                        .with_topic_name(messages::TopicName(topic.topic_name.0.clone()))
+                        .with_partition_index(state.partition_index)
+                        .with_error_code(code.code()),
+                );
+            }
+        }
+        StopReplicaResponse::default().with_partition_errors(errors)
+    }
+
+    fn stop(&self, topic: &StopReplicaTopicState, state: &StopReplicaPartitionState) -> ErrorCode {
+        let topic_partition = TopicPartition::new(&*topic.topic_name.0, state.partition_index);
+        if let Some(partition) = self.hosted(&topic_partition.topic, topic_partition.partition) {
+            let always = state.leader_epoch == EPOCH_UNKNOWN || state.leader_epoch == EPOCH_DURING_DELETE;
+            if !always && state.leader_epoch < partition.leader_epoch().0 {
+                return ErrorCode::FencedLeaderEpoch;
+            }
+            self.remove(&topic_partition.topic, topic_partition.partition);
+            partition.retire();
+            self.tell(|listener| listener.on_resigned(&topic_partition));
+        }
+        if !state.delete_partition {
+            return ErrorCode::None;
+        }
+        match self.logs.delete(&topic_partition) {
+            Ok(()) => ErrorCode::None,
+            Err(error) => {
+                tracing::error!(partition = %topic_partition, %error, "the log cannot be deleted");
+                ErrorCode::KafkaStorageError
+            }
+        }
+    }
+}
+
+fn ids(ids: &[messages::BrokerId]) -> Vec<BrokerId> {
+    ids.iter().map(|id| BrokerId(id.0)).collect()
+}
+
+fn leadership(state: &LeaderAndIsrPartitionState) -> Leadership {
+    Leadership {
+        leader: BrokerId(state.leader.0),
+        leader_epoch: LeaderEpoch(state.leader_epoch),
+        controller_epoch: ControllerEpoch(state.controller_epoch),
+        partition_epoch: PartitionEpoch(state.partition_epoch),
+        isr: ids(&state.isr),
+        replicas: ids(&state.replicas),
+        adding_replicas: ids(&state.adding_replicas),
+        removing_replicas: ids(&state.removing_replicas),
+    }
+}

@@ -1,0 +1,209 @@
+//! Reading partitions for a Fetch request: bounds, size limits, and the wait for more.
+//!
+//! A fetch answers at once if it has enough bytes, any error, or no time to wait; otherwise it registers with its partitions
+//! and looks again after each event.
+
+use super::error::ReplicaError;
+use super::fetch_session::FetchPartition;
+use super::manager::ReplicaManager;
+use super::partition::Partition;
+use super::waiters::Registration;
+use crate::base::{LeaderEpoch, TopicId};
+use crate::log::{AbortedTransaction, FileSlice, LogError};
+use std::time::Duration;
+
+/// `isolation_level` of Fetch and ListOffsets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+}
+
+/// What holds for all partitions of one fetch.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchLimits {
+    pub isolation: Isolation,
+    /// A follower reads up to the log end; -1 for consumers.
+    pub replica_id: i32,
+    /// Clients from version 11 on may read from followers.
+    pub from_follower_allowed: bool,
+    pub max_wait: Duration,
+    pub min_bytes: usize,
+    pub max_bytes: usize,
+    /// Below version 3 no reply may be larger than asked for, not even for one whole batch.
+    pub hard_limit: bool,
+}
+
+/// What was read of one partition. Offsets are -1 where the partition could not be read.
+#[derive(Debug)]
+pub struct PartitionData {
+    pub high_watermark: i64,
+    pub last_stable_offset: i64,
+    pub log_start_offset: i64,
+    pub slices: Vec<FileSlice>,
+    /// For read_committed: transactions that were aborted within what was read.
+    pub aborted: Option<Vec<AbortedTransaction>>,
+    /// Where the reader's log leaves ours (KIP-595): it truncates to it.
+    pub diverging_epoch: Option<(LeaderEpoch, i64)>,
+}
+
+impl PartitionData {
+    pub fn len(&self) -> usize {
+        self.slices.iter().map(|slice| slice.len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slices.is_empty()
+    }
+}
+
+pub type ReadResult = Result<PartitionData, ReplicaError>;
+
+impl ReplicaManager {
+    /// Reads all partitions, in order, waiting for `min_bytes` up to `max_wait`.
+    pub async fn fetch(&self, limits: FetchLimits, partitions: &[FetchPartition]) -> Vec<ReadResult> {
+        let watched = partitions.iter().filter_map(|wanted| self.hosted(&wanted.topic, wanted.partition)).collect();
+        let registration = Registration::new(watched);
+        let deadline = tokio::time::Instant::now() + limits.max_wait;
+        loop {
+            if self.may_be_enough(&limits, partitions) {
+                let again = self.read(&limits, partitions);
+                if is_enough(&limits, &again) {
+                    return again;
+                }
+            }
+            if tokio::time::timeout_at(deadline, registration.woken()).await.is_err() {
+                return self.read(&limits, partitions);
+            }
+        }
+    }
+
+    /// Reads what is there now, and whether that is enough for an answer.
+    pub fn fetch_now(&self, limits: &FetchLimits, partitions: &[FetchPartition]) -> Option<Vec<ReadResult>> {
+        let read = self.read(limits, partitions);
+        is_enough(limits, &read).then_some(read)
+    }
+
+    /// A cheap look at what `read` would give: no index, no file.
+    fn may_be_enough(&self, limits: &FetchLimits, partitions: &[FetchPartition]) -> bool {
+        let mut bytes = 0;
+        for wanted in partitions {
+            let Some(partition) = self.hosted(&wanted.topic, wanted.partition) else { return true };
+            if check(limits, &partition, wanted).is_err() {
+                return true;
+            }
+            let limit = upper_bound(limits, &partition);
+            if wanted.fetch_offset > limit {
+                return true;
+            }
+            let between = partition.log().bytes_between(wanted.fetch_offset, limit);
+            bytes += between.min(wanted.max_bytes.max(0) as u64);
+            if bytes >= limits.min_bytes as u64 {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn read(&self, limits: &FetchLimits, partitions: &[FetchPartition]) -> Vec<ReadResult> {
+        let mut left = limits.max_bytes;
+        let mut whole_batch = !limits.hard_limit;
+        let mut results = Vec::with_capacity(partitions.len());
+        for wanted in partitions {
+            let result = self.read_one(limits, wanted, left, whole_batch);
+            if let Ok(data) = &result {
+                left = left.saturating_sub(data.len());
+                whole_batch &= data.is_empty();
+            }
+            results.push(result);
+        }
+        results
+    }
+
+    fn read_one(&self, limits: &FetchLimits, wanted: &FetchPartition, left: usize, whole_batch: bool) -> ReadResult {
+        if wanted.topic.is_empty() {
+            return Err(ReplicaError::UnknownTopicId);
+        }
+        let partition = self.partition(&wanted.topic, wanted.partition)?;
+        check(limits, &partition, wanted)?;
+        let log = partition.log();
+        let limit = upper_bound(limits, &partition);
+        let mut data = PartitionData {
+            high_watermark: log.high_watermark(),
+            last_stable_offset: log.last_stable_offset(),
+            log_start_offset: log.log_start_offset(),
+            slices: Vec::new(),
+            aborted: None,
+            diverging_epoch: None,
+        };
+        if wanted.last_fetched_epoch != LeaderEpoch::NONE {
+            let (epoch, end) = log.end_offset_for_epoch(wanted.last_fetched_epoch);
+            if epoch == LeaderEpoch::NONE || end < 0 || wanted.fetch_offset < data.log_start_offset {
+                return Err(out_of_range(&partition, wanted).into());
+            }
+            if epoch < wanted.last_fetched_epoch || end < wanted.fetch_offset {
+                data.diverging_epoch = Some((epoch, end));
+                return Ok(data);
+            }
+        }
+        if wanted.fetch_offset < data.log_start_offset || wanted.fetch_offset > log.log_end_offset() {
+            return Err(out_of_range(&partition, wanted).into());
+        }
+        let max_bytes = left.min(wanted.max_bytes.max(0) as usize);
+        if max_bytes > 0 || whole_batch {
+            data.slices = log.read(wanted.fetch_offset, max_bytes, limit, whole_batch)?.slices;
+        }
+        if limits.isolation == Isolation::ReadCommitted {
+            data.aborted = Some(match data.is_empty() {
+                true => Vec::new(),
+                false => log.aborted_transactions(wanted.fetch_offset, limit)?,
+            });
+        }
+        Ok(data)
+    }
+}
+
+fn out_of_range(partition: &Partition, wanted: &FetchPartition) -> LogError {
+    LogError::OffsetOutOfRange {
+        log: partition.topic_partition().clone(),
+        offset: wanted.fetch_offset,
+        start: partition.log().log_start_offset(),
+        end: partition.log().log_end_offset(),
+    }
+}
+
+fn check(limits: &FetchLimits, partition: &Partition, wanted: &FetchPartition) -> Result<(), ReplicaError> {
+    if let Some(id) = partition.log().topic_id().filter(|id| wanted.topic_id != TopicId::ZERO && *id != wanted.topic_id)
+    {
+        tracing::debug!(partition = %partition.topic_partition(), ours = %id, "fetch for another topic id");
+        return Err(ReplicaError::InconsistentTopicId);
+    }
+    if limits.from_follower_allowed && limits.replica_id < 0 {
+        return partition.check_follower_read(wanted.current_leader_epoch);
+    }
+    partition.check_leader(wanted.current_leader_epoch)
+}
+
+/// The offset below which this reader may see records.
+fn upper_bound(limits: &FetchLimits, partition: &Partition) -> i64 {
+    match limits.isolation {
+        _ if limits.replica_id >= 0 => partition.log().log_end_offset(),
+        Isolation::ReadUncommitted => partition.log().high_watermark(),
+        Isolation::ReadCommitted => partition.log().last_stable_offset(),
+    }
+}
+
+fn is_enough(limits: &FetchLimits, results: &[ReadResult]) -> bool {
+    if limits.max_wait.is_zero() || results.is_empty() {
+        return true;
+    }
+    let mut bytes = 0;
+    for result in results {
+        match result {
+            Ok(data) if data.diverging_epoch.is_some() => return true,
+            Ok(data) => bytes += data.len(),
+            Err(_) => return true,
+        }
+    }
+    bytes >= limits.min_bytes
+}
