@@ -1,0 +1,228 @@
+//! The broker's side of control requests, and the way of records through a partition: a real log, no network.
+
+use ottla::base::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, TopicId, TopicPartition};
+use ottla::config::{BrokerConfig, LogConfig};
+use ottla::log::{AppendOrigin, LogManager};
+use ottla::record::{BatchBuilder, ValidatedRecords};
+use ottla::replica::fetch::{FetchLimits, Isolation};
+use ottla::replica::fetch_session::FetchPartition;
+use ottla::replica::{LeadershipListener, MetadataCache, ReplicaError, ReplicaManager, TopicConfigs};
+use ottla::wire::messages::leader_and_isr_request::{LeaderAndIsrPartitionState, LeaderAndIsrTopicState};
+use ottla::wire::messages::stop_replica_request::{StopReplicaPartitionState, StopReplicaTopicState};
+use ottla::wire::messages::update_metadata_request::UpdateMetadataRequest;
+use ottla::wire::messages::{self, LeaderAndIsrRequest, StopReplicaRequest, TopicName};
+use ottla::wire::text;
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+struct NoOverrides;
+
+impl TopicConfigs for NoOverrides {
+    fn log_configs(
+        &self,
+        _topics: Vec<Arc<str>>,
+    ) -> Pin<Box<dyn Future<Output = HashMap<Arc<str>, LogConfig>> + Send + '_>> {
+        Box::pin(async { HashMap::new() })
+    }
+}
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl LeadershipListener for Heard {
+    fn on_leader(&self, partition: &TopicPartition, epoch: LeaderEpoch) {
+        self.0.lock().expect("lock").push(format!("leader {partition} {epoch}"));
+    }
+
+    fn on_resigned(&self, partition: &TopicPartition) {
+        self.0.lock().expect("lock").push(format!("resigned {partition}"));
+    }
+}
+
+struct Fixture {
+    replicas: Arc<ReplicaManager>,
+    heard: Arc<Heard>,
+    id: TopicId,
+    folder: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().expect("temp folder");
+    let config = BrokerConfig { log_dirs: vec![folder.path().join("logs")], ..BrokerConfig::default() };
+    let logs = LogManager::open(&config, &|_| LogConfig::default()).expect("logs");
+    let metadata = Arc::new(MetadataCache::new());
+    let replicas = Arc::new(ReplicaManager::new(BrokerId(1), logs, metadata, Arc::new(NoOverrides)));
+    replicas.set_broker_epoch(BrokerEpoch(10));
+    let heard = Arc::new(Heard::default());
+    replicas.add_listener(heard.clone());
+    Fixture { replicas, heard, id: TopicId::random(), folder }
+}
+
+struct Lead {
+    broker_epoch: i64,
+    controller_epoch: i32,
+    leader_epoch: i32,
+    replicas: Vec<i32>,
+}
+
+const LEAD: Lead = Lead { broker_epoch: 10, controller_epoch: 1, leader_epoch: 0, replicas: Vec::new() };
+
+impl Fixture {
+    /// The top-level error, or that of the one partition.
+    async fn lead(&self, lead: Lead) -> i16 {
+        let ids = |ids: &[i32]| ids.iter().map(|id| messages::BrokerId(*id)).collect::<Vec<_>>();
+        let replicas = if lead.replicas.is_empty() { vec![1] } else { lead.replicas };
+        let state = LeaderAndIsrPartitionState::default()
+            .with_partition_index(0)
+            .with_leader(messages::BrokerId(1))
+            .with_leader_epoch(lead.leader_epoch)
+            .with_isr(ids(&[1]))
+            .with_replicas(ids(&replicas));
+        let topic = LeaderAndIsrTopicState::default()
+            .with_topic_name(TopicName(text("t")))
+            .with_topic_id(self.id.0)
+            .with_partition_states(vec![state]);
+        let request = LeaderAndIsrRequest::default()
+            .with_controller_epoch(lead.controller_epoch)
+            .with_broker_epoch(lead.broker_epoch)
+            .with_topic_states(vec![topic]);
+        let response = self.replicas.leader_and_isr(&request).await;
+        match response.topics.first().and_then(|topic| topic.partition_errors.first()) {
+            Some(partition) => partition.error_code,
+            None => response.error_code,
+        }
+    }
+
+    async fn stop(&self, leader_epoch: i32, delete: bool) -> i16 {
+        let state = StopReplicaPartitionState::default()
+            .with_partition_index(0)
+            .with_leader_epoch(leader_epoch)
+            .with_delete_partition(delete);
+        let topic =
+            StopReplicaTopicState::default().with_topic_name(TopicName(text("t"))).with_partition_states(vec![state]);
+        let request =
+            StopReplicaRequest::default().with_controller_epoch(1).with_broker_epoch(10).with_topic_states(vec![topic]);
+        self.replicas.stop_replica(&request).await.partition_errors[0].error_code
+    }
+
+    fn append(&self, value: &str) -> Result<i64, ReplicaError> {
+        let mut batch = BatchBuilder::new();
+        batch.append(1, None, Some(value.as_bytes()), []);
+        let records = ValidatedRecords::from_batch(batch.build().expect("batch"));
+        let partition = self.replicas.partition("t", 0)?;
+        Ok(partition.append(records, AppendOrigin::Client, true)?.first_offset)
+    }
+}
+
+#[tokio::test]
+async fn control_requests_are_fenced_by_broker_controller_and_leader_epochs() {
+    let fixture = fixture();
+    let code = |code: ErrorCode| code.code();
+    assert_eq!(fixture.lead(Lead { broker_epoch: 9, ..LEAD }).await, code(ErrorCode::StaleBrokerEpoch));
+    assert_eq!(fixture.lead(Lead { replicas: vec![2], ..LEAD }).await, code(ErrorCode::UnknownTopicOrPartition));
+    assert_eq!(fixture.lead(Lead { controller_epoch: 5, leader_epoch: 3, ..LEAD }).await, 0);
+    assert_eq!(fixture.lead(Lead { controller_epoch: 4, ..LEAD }).await, code(ErrorCode::StaleControllerEpoch));
+    let again = Lead { controller_epoch: 5, leader_epoch: 3, ..LEAD };
+    assert_eq!(fixture.lead(again).await, code(ErrorCode::StaleControllerEpoch));
+    let older = Lead { controller_epoch: 5, leader_epoch: 2, ..LEAD };
+    assert_eq!(fixture.lead(older).await, code(ErrorCode::StaleControllerEpoch));
+    assert_eq!(fixture.lead(Lead { controller_epoch: 5, leader_epoch: 4, ..LEAD }).await, 0);
+    assert_eq!(*fixture.heard.0.lock().expect("lock"), ["leader t-0 3", "leader t-0 4"]);
+    let stale = UpdateMetadataRequest::default().with_controller_epoch(4).with_broker_epoch(10);
+    assert_eq!(fixture.replicas.update_metadata(&stale).await, Err(ErrorCode::StaleControllerEpoch));
+}
+
+#[tokio::test]
+async fn a_topic_of_the_same_name_with_another_id_is_refused() {
+    let mut fixture = fixture();
+    assert_eq!(fixture.lead(LEAD).await, 0);
+    fixture.id = TopicId::random();
+    assert_eq!(fixture.lead(Lead { leader_epoch: 1, ..LEAD }).await, ErrorCode::InconsistentTopicId.code());
+}
+
+#[tokio::test]
+async fn a_stopped_replica_answers_nobody_and_a_deleted_one_leaves_no_directory() {
+    let fixture = fixture();
+    assert_eq!(fixture.lead(Lead { leader_epoch: 2, ..LEAD }).await, 0);
+    assert_eq!(fixture.append("a").expect("append"), 0);
+    assert_eq!(fixture.stop(1, false).await, ErrorCode::FencedLeaderEpoch.code());
+    assert_eq!(fixture.stop(-2, true).await, 0);
+    assert!(matches!(fixture.append("b"), Err(ReplicaError::UnknownPartition)));
+    assert!(!fixture.folder.path().join("logs/t-0").exists());
+    assert_eq!(fixture.heard.0.lock().expect("lock").last().map(String::as_str), Some("resigned t-0"));
+    assert_eq!(fixture.stop(-2, true).await, 0, "stopping what is gone is not an error");
+}
+
+#[tokio::test]
+async fn acks_all_needs_the_minimum_of_in_sync_replicas() {
+    let fixture = fixture();
+    assert_eq!(fixture.lead(Lead { replicas: vec![1, 2], ..LEAD }).await, 0);
+    let config = LogConfig { min_insync_replicas: 2, ..LogConfig::default() };
+    fixture.replicas.set_topic_config("t", &config);
+    assert!(matches!(fixture.append("a"), Err(ReplicaError::NotEnoughReplicas { isr: 1, required: 2 })));
+    // With one replica assigned, one is all that can be asked for.
+    assert_eq!(fixture.lead(Lead { leader_epoch: 1, ..LEAD }).await, 0);
+    assert_eq!(fixture.append("a").expect("append"), 0);
+}
+
+fn wanted(fetch_offset: i64, epoch: i32) -> FetchPartition {
+    FetchPartition {
+        topic: "t".into(),
+        topic_id: TopicId::ZERO,
+        partition: 0,
+        current_leader_epoch: LeaderEpoch(epoch),
+        fetch_offset,
+        last_fetched_epoch: LeaderEpoch::NONE,
+        log_start_offset: -1,
+        max_bytes: 1 << 20,
+    }
+}
+
+fn limits(max_wait: Duration) -> FetchLimits {
+    FetchLimits {
+        isolation: Isolation::ReadUncommitted,
+        replica_id: -1,
+        from_follower_allowed: true,
+        max_wait,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        hard_limit: false,
+    }
+}
+
+#[tokio::test]
+async fn a_waiting_fetch_is_woken_by_the_append_that_satisfies_it() {
+    let fixture = fixture();
+    assert_eq!(fixture.lead(LEAD).await, 0);
+    let replicas = fixture.replicas.clone();
+    assert!(replicas.fetch_now(&limits(Duration::from_secs(600)), &[wanted(0, -1)]).is_none());
+    let waiting = tokio::spawn(async move {
+        replicas.fetch(limits(Duration::from_secs(600)), &[wanted(0, -1)]).await.pop().expect("one partition")
+    });
+    tokio::task::yield_now().await;
+    fixture.append("a").expect("append");
+    let read = waiting.await.expect("task").expect("read");
+    assert_eq!((read.high_watermark, read.log_start_offset), (1, 0));
+    assert!(!read.is_empty());
+}
+
+#[tokio::test]
+async fn fetches_are_judged_by_leader_epoch_and_offset() {
+    let fixture = fixture();
+    assert_eq!(fixture.lead(Lead { leader_epoch: 5, ..LEAD }).await, 0);
+    fixture.append("a").expect("append");
+    let read = |wanted: FetchPartition| {
+        let results = fixture.replicas.fetch_now(&limits(Duration::ZERO), &[wanted]).expect("no wait");
+        results.into_iter().next().expect("one partition")
+    };
+    assert!(matches!(read(wanted(0, 4)), Err(ReplicaError::FencedLeaderEpoch { .. })));
+    assert!(matches!(read(wanted(0, 6)), Err(ReplicaError::UnknownLeaderEpoch { .. })));
+    assert!(read(wanted(0, 5)).is_ok_and(|data| !data.is_empty()));
+    assert!(read(wanted(1, 5)).is_ok_and(|data| data.is_empty()));
+    assert!(matches!(read(wanted(2, 5)), Err(ReplicaError::Log(_))));
+    let diverged = FetchPartition { last_fetched_epoch: LeaderEpoch(5), ..wanted(1, 5) };
+    assert!(read(diverged).is_ok_and(|data| data.diverging_epoch.is_none()));
+}
