@@ -31,9 +31,15 @@ pub fn decode<T: Decodable>(mut bytes: Bytes, version: i16) -> Result<T, WireErr
 /// Encodes one message. It fails when a field that `version` does not have holds something else than its default:
 /// a mistake of the caller, who has to clear such fields.
 pub fn encode<T: Encodable>(message: &T, version: i16) -> Result<Bytes, WireError> {
+    encode_behind(&[], message, version)
+}
+
+/// As [`encode`], with bytes in front.
+pub fn encode_behind<T: Encodable>(front: &[u8], message: &T, version: i16) -> Result<Bytes, WireError> {
     let what = std::any::type_name::<T>().rsplit("::").next().unwrap_or("message");
     let size = message.compute_size(version).map_err(|error| WireError::malformed(what, error))?;
-    let mut buffer = BytesMut::with_capacity(size);
+    let mut buffer = BytesMut::with_capacity(front.len() + size);
+    buffer.extend_from_slice(front);
     message.encode(&mut buffer, version).map_err(|error| WireError::malformed(what, error))?;
     Ok(buffer.freeze())
 }

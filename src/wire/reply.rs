@@ -1,9 +1,8 @@
 //! Replies: lists of segments that `net` sends with writev and sendfile.
 
-use super::codec::{WireError, encode};
+use super::codec::{WireError, encode_behind};
 use super::frame::RequestHeader;
-use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::ResponseHeader;
+use bytes::Bytes;
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
 use std::fs::File;
 use std::future::Future;
@@ -65,16 +64,11 @@ impl From<Reply> for Outcome {
 impl Reply {
     /// Encodes `response` with its header, at the version of the request.
     pub fn message<T: Encodable + HeaderVersion>(request: &RequestHeader, response: &T) -> Result<Reply, WireError> {
-        let body = encode(response, request.version)?;
-        let header = response_header(request, T::header_version(request.version))?;
-        let mut buffer = BytesMut::with_capacity(header.len() + body.len());
-        buffer.put(header);
-        buffer.put(body);
-        Ok(Reply::Segments(vec![Segment::Bytes(buffer.freeze())]))
+        let mut header = [0; 5];
+        header[..4].copy_from_slice(&request.correlation_id.to_be_bytes());
+        // From header version 1 on an empty tagged section follows the correlation id.
+        let size = if T::header_version(request.version) >= 1 { 5 } else { 4 };
+        let message = encode_behind(&header[..size], response, request.version)?;
+        Ok(Reply::Segments(vec![Segment::Bytes(message)]))
     }
-}
-
-/// The encoded response header: correlation id, and from header version 1 an empty tagged section.
-pub fn response_header(request: &RequestHeader, header_version: i16) -> Result<Bytes, WireError> {
-    encode(&ResponseHeader::default().with_correlation_id(request.correlation_id), header_version)
 }
