@@ -328,6 +328,9 @@ impl Loader<'_> {
             }
         }
         self.producers.set_end_offset(self.next_offset);
+        if self.next_offset == 0 {
+            return Ok(());
+        }
         producer_snapshot::write(self.dir, &self.producers, Durability::Written)
     }
 

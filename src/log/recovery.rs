@@ -35,13 +35,13 @@ impl IndexBuilder {
     }
 
     pub fn add(&mut self, batch: &BatchAt) {
+        if batch.max_timestamp > self.largest.map_or(-1, |entry| entry.timestamp) {
+            self.largest = Some(TimeEntry { timestamp: batch.max_timestamp, offset: batch.last_offset });
+        }
         if self.since_entry > self.interval {
             self.offsets.push(OffsetEntry { offset: batch.last_offset, position: batch.position as u32 });
             self.push_time();
             self.since_entry = 0;
-        }
-        if batch.max_timestamp > self.largest.map_or(-1, |entry| entry.timestamp) {
-            self.largest = Some(TimeEntry { timestamp: batch.max_timestamp, offset: batch.last_offset });
         }
         self.since_entry += batch.size;
     }
@@ -253,6 +253,6 @@ mod tests {
         let offsets: Vec<_> = builder.offsets.iter().map(|e| (e.offset, e.position)).collect();
         assert_eq!(offsets, [(29, 120), (49, 240)]);
         let times: Vec<_> = builder.times.iter().map(|e| (e.timestamp, e.offset)).collect();
-        assert_eq!(times, [(1000, 9), (2000, 29)]);
+        assert_eq!(times, [(2000, 29)]);
     }
 }

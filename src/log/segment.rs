@@ -140,12 +140,12 @@ impl Segment {
         // Loaded before the size moves, so that the scan sees only older batches.
         let mut largest = self.largest_locked(&mut state).unwrap_or(None);
         for batch in batches {
+            if batch.max_timestamp > largest.map_or(NO_TIMESTAMP, |entry| entry.timestamp) {
+                largest = Some(TimeEntry { timestamp: batch.max_timestamp, offset: batch.last_offset });
+            }
             if state.bytes_since_index_entry > index_interval_bytes {
                 self.index(OffsetEntry { offset: batch.last_offset, position: position as u32 }, largest);
                 state.bytes_since_index_entry = 0;
-            }
-            if batch.max_timestamp > largest.map_or(NO_TIMESTAMP, |entry| entry.timestamp) {
-                largest = Some(TimeEntry { timestamp: batch.max_timestamp, offset: batch.last_offset });
             }
             if state.first_timestamp.is_none() && start == 0 {
                 state.first_timestamp = Some(batch.max_timestamp);
