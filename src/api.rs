@@ -3,12 +3,16 @@
 //! Adding an API is one file and one line in the table. A handler decodes, asks the rooms below, and answers with a
 //! [`Reply`], now or later; it holds no state of its own.
 
+pub mod alter_configs;
 pub mod api_versions;
 pub mod authorized;
+pub mod config_resource;
 pub mod delete_records;
+pub mod describe_configs;
 pub mod describe_log_dirs;
 pub mod error;
 pub mod fetch;
+pub mod incremental_alter_configs;
 pub mod list_offsets;
 pub mod metadata;
 pub mod offset_for_leader_epoch;

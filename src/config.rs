@@ -2,6 +2,7 @@
 //!
 //! Invariant: a property has one row in `definitions.rs`; its name, type, default and validator are nowhere else.
 
+pub mod alter;
 pub mod broker_config;
 mod checks;
 pub mod definitions;

@@ -39,7 +39,10 @@ pub static APIS: &[Api] = &[
     api(18, "ApiVersions", 0..=4, Class::Auth, api_versions::handle),
     api(21, "DeleteRecords", 0..=2, Class::Data, delete_records::handle),
     api(23, "OffsetForLeaderEpoch", 0..=4, Class::Data, offset_for_leader_epoch::handle),
+    api(32, "DescribeConfigs", 0..=4, Class::Admin, describe_configs::handle),
+    api(33, "AlterConfigs", 0..=2, Class::Admin, alter_configs::handle),
     api(35, "DescribeLogDirs", 0..=4, Class::Admin, describe_log_dirs::handle),
+    api(44, "IncrementalAlterConfigs", 0..=1, Class::Admin, incremental_alter_configs::handle),
 ];
 
 pub fn find(key: i16) -> Option<&'static Api> {

@@ -131,7 +131,7 @@ fn source_of(synonyms: &[Synonym]) -> Source {
 }
 
 /// The property that says what `name` is: itself, a throttle, or what is left after `listener.name.LISTENER.`.
-fn property_of(name: &str) -> Option<&'static Property> {
+pub fn property_of(name: &str) -> Option<&'static Property> {
     let exact = |name: &str| {
         let throttle = || definitions::throttle_properties().iter().find(|property| property.name == name);
         definitions::broker_property(name).or_else(throttle)
@@ -139,7 +139,8 @@ fn property_of(name: &str) -> Option<&'static Property> {
     exact(name).or_else(|| exact(listener_base(name)?))
 }
 
-fn listener_base(name: &str) -> Option<&str> {
+/// `listener.name.LISTENER.BASE`: the base.
+pub fn listener_base(name: &str) -> Option<&str> {
     let (_, base) = name.strip_prefix("listener.name.")?.split_once('.')?;
     Some(base)
 }
