@@ -31,7 +31,7 @@ need() {
 
 # kafka_libs: makes sure that the jars of the reference are in $KAFKA_LIBS; safe when several scripts ask at once.
 kafka_libs() {
-    need java openjdk-17-jre-headless
+    need java default-jre-headless
     [ -z "${OTTLA_KAFKA_LIBS:-}" ] || return 0
     local pom=$ROOT/scripts/kafka-jars/pom.xml stamp
     stamp=$KAFKA_HOME/.complete-$(cksum <"$pom" | cut -d' ' -f1)
