@@ -10,22 +10,27 @@ KAFKA_LIBS=${OTTLA_KAFKA_LIBS:-$KAFKA_HOME/libs}
 say() { printf '%s\n' "$*" >&2; }
 die() { say "${0##*/}: $*"; exit 1; }
 
-# need COMMAND PACKAGE...: installs the Debian packages when the command is not on PATH. What is on PATH is used as it is.
-need() {
-    local command=$1
-    shift
-    command -v "$command" >/dev/null 2>&1 && return 0
-    command -v apt-get >/dev/null 2>&1 || die "$command is missing: install it (Debian calls it $*)"
-    say "installing $* (for $command)"
+# apt_install PACKAGE...: installs Debian packages, one caller at a time.
+apt_install() {
+    command -v apt-get >/dev/null 2>&1 || die "missing, and there is no apt-get to install it (Debian calls it $*)"
+    say "installing $*"
     mkdir -p "$TARGET"
     (
         flock 9
         local sudo=()
         [ "$(id -u)" = 0 ] || sudo=(sudo)
         "${sudo[@]}" apt-get update -qq >&2 || true
-        DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "$@" >&2
+        "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
     ) 9>"$TARGET/.apt.lock"
     hash -r
+}
+
+# need COMMAND PACKAGE...: installs the packages when the command is not on PATH. What is on PATH is used as it is.
+need() {
+    local command=$1
+    shift
+    command -v "$command" >/dev/null 2>&1 && return 0
+    apt_install "$@"
     command -v "$command" >/dev/null 2>&1 || die "$command is still missing after installing $*"
 }
 

@@ -1,0 +1,22 @@
+# Shared by the run scripts of this folder. Sourced with `here` = the client's folder.
+# shellcheck shell=bash
+source "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
+
+# setup_only: true when the run script was called as `run setup`, to prepare without a broker.
+setup_only() { [ "${1:-}" = setup ]; }
+
+# python_venv NAME: a virtual environment with the pinned packages of compat/NAME/requirements.txt; prints its python.
+python_venv() {
+    local venv=$TARGET/compat/$1/venv requirements=$ROOT/compat/$1/requirements.txt stamp
+    stamp=$venv/.complete-$(cksum <"$requirements" | cut -d' ' -f1)
+    need python3 python3
+    python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
+    if [ ! -e "$stamp" ]; then
+        rm -rf "$venv"
+        mkdir -p "${venv%/*}"
+        python3 -m venv "$venv" >&2 || die "python3 -m venv failed (Debian: python3-venv)"
+        "$venv/bin/pip" install -q --disable-pip-version-check -r "$requirements" >&2
+        touch "$stamp"
+    fi
+    echo "$venv/bin/python"
+}
