@@ -20,3 +20,12 @@ python_venv() {
     fi
     echo "$venv/bin/python"
 }
+
+# go_program NAME: builds compat/NAME with its pinned modules; prints the program.
+go_program() {
+    need go golang-go
+    mkdir -p "$TARGET/compat/bin"
+    (cd "$ROOT/compat/$1" && go build -mod=readonly -o "$TARGET/compat/bin/$1" .) >&2 ||
+        die "go build failed for $1 (its go.mod names the version of Go that it needs)"
+    echo "$TARGET/compat/bin/$1"
+}
