@@ -410,7 +410,6 @@ func groupsAreListedDescribedAndDeleted() {
 	left, err := a.RemoveMemberFromConsumerGroup(group, []string{"one"})
 	check(err)
 	equal(left.Err, sarama.ErrNoError, "removing the static member")
-	check(a.DeleteConsumerGroupOffset(group, topic, 0))
 	check(a.DeleteConsumerGroup(group))
 	groups, err = a.ListConsumerGroups()
 	check(err)
