@@ -1,1 +1,27 @@
 //! The controller: context, partition and replica states, elections, topic creation and deletion.
+//!
+//! [`machine::Controller`] is pure; every broker has one, and the one that wins the election acts.
+
+mod brokers;
+mod candidacy;
+pub mod channel;
+pub mod commands;
+pub mod context;
+mod deletion;
+mod driver;
+pub mod elections;
+pub mod handle;
+mod load;
+pub mod machine;
+mod partitions;
+pub mod placement;
+mod replicas;
+pub mod requests;
+pub mod topic_plan;
+mod topics;
+
+pub use channel::{ChannelError, Channels, ControlChannel};
+pub use driver::ControllerState;
+pub use handle::ControllerHandle;
+pub use machine::Settings;
+pub use requests::{ControlRequest, ControlResponse};

@@ -95,6 +95,11 @@ impl Zk {
         Ok(self.client().await?.0.session_id().0)
     }
 
+    /// Id and password: with them another connection can resume the session, and end it.
+    pub async fn session_info(&self) -> Result<zookeeper_client::SessionInfo, ZkError> {
+        Ok(self.client().await?.0.session().clone())
+    }
+
     /// Whether requests are answered at the moment.
     pub fn is_connected(&self) -> bool {
         match &*self.shared.current.borrow() {
