@@ -25,7 +25,7 @@ impl<'a> Message<'a> {
     fn parse(batch: &RawBatch<'a>) -> Result<Message<'a>, RecordError> {
         let fields = batch.bytes().get(if batch.magic() == 0 { 18 } else { 26 }..).unwrap_or_default();
         let found = take_bytes(fields).and_then(|(key, rest)| Some((key, take_bytes(rest)?)));
-        let Some((key, (value, []))) = found else {
+        let Some((key, (value, _))) = found else {
             return Err(RecordError::invalid("the key and value of a message do not fit its size"));
         };
         Ok(Message {
@@ -38,16 +38,12 @@ impl<'a> Message<'a> {
     }
 }
 
-/// An `i32` length and as many bytes; -1 is null.
+/// An `i32` length and as many bytes; a negative length is null.
 fn take_bytes(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
-    match i32::from_be_bytes(*length) {
-        -1 => Some((None, rest)),
-        length => {
-            let (value, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-            Some((Some(value), rest))
-        }
-    }
+    let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else { return Some((None, rest)) };
+    let (value, rest) = rest.split_at_checked(length)?;
+    Some((Some(value), rest))
 }
 
 /// The messages of one "batch" of format 0 or 1.

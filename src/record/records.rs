@@ -65,13 +65,11 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// Reads a length and as many bytes. Outer `None`: they are not there; inner `None`: null.
+/// Reads a length and as many bytes. Outer `None`: they are not there; inner `None`: null, which any negative length is to
+/// Kafka's readers (writers use -1).
 fn read_bytes<'a>(bytes: &'a [u8], at: &mut usize) -> Option<Option<&'a [u8]>> {
     let length = read_varint(bytes, at)?;
-    if length == -1 {
-        return Some(None);
-    }
-    let length = usize::try_from(length).ok()?;
+    let Ok(length) = usize::try_from(length) else { return Some(None) };
     let value = bytes.get(*at..at.checked_add(length)?)?;
     *at += length;
     Some(Some(value))

@@ -83,10 +83,10 @@ fn in_order(
     for batch in list {
         let header = batch.header().ok_or_else(|| invalid("not a batch of format 2"))?;
         check_header(&header)?;
-        let kept = if batch.compression()? == target { in_place(records, batch, header, rules)? } else { None };
-        let mut validated = match kept {
-            Some(batch) => batch,
-            None => rewrite::recompress(batch, header, target, level, rules)?,
+        let mut validated = if batch.compression()? == target {
+            in_place(records, batch, header, rules)?
+        } else {
+            rewrite::recompress(batch, header, target, level, rules)?
         };
         validated.header.set_base_offset(next_offset);
         next_offset += i64::from(validated.header.record_count());
@@ -118,68 +118,61 @@ fn check_header(header: &BatchHeader) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// Leaves the payload as it is. `None` if its offsets have to be written anew (compressed batches only: Kafka has always renumbered
-/// those; uncompressed ones it would store, and consumers would stop at them, so they are refused).
+/// Leaves the payload as it is.
 fn in_place(
     records: &Bytes,
     batch: &RawBatch<'_>,
     mut header: BatchHeader,
     rules: &ValidationRules,
-) -> Result<Option<ValidatedBatch>, ValidationError> {
-    let checked = match batch.compression()? {
+) -> Result<ValidatedBatch, ValidationError> {
+    let max_timestamp = match batch.compression()? {
         Compression::None => check_records(&mut Plain(payload(batch)), &header, rules)?,
         codec => {
             let reader = Decompressor::new(codec, payload(batch), rules.decompressed_bytes_max)?;
-            let checked = check_records(&mut Stream::new(reader, None), &header, rules)?;
-            if !checked.in_sequence {
-                return Ok(None);
-            }
-            checked
+            check_records(&mut Stream::new(reader, None), &header, rules)?
         }
     };
-    if !checked.in_sequence {
-        return Err(invalid("the offset deltas of the records are not 0, 1, 2, ..."));
-    }
     let payload = records.slice_ref(payload(batch));
-    stamp(&mut header, &checked, payload.len(), rules);
-    Ok(Some(ValidatedBatch { header, payload }))
+    stamp(&mut header, max_timestamp, payload.len(), rules);
+    Ok(ValidatedBatch { header, payload })
 }
 
 fn payload<'a>(batch: &RawBatch<'a>) -> &'a [u8] {
     batch.bytes().get(HEADER_SIZE..).unwrap_or_default()
 }
 
-/// What the records of a batch turned out to be.
-struct Checked {
-    max_timestamp: i64,
-    in_sequence: bool,
-}
-
-/// Walks over the records and applies the rules for each.
+/// Walks over the records and applies the rules for each. Gives their largest timestamp.
+///
+/// Apache Kafka stores uncompressed records with wrong offset deltas, and consumers then stop at them; compressed ones end in an
+/// unknown server error unless the topic has another codec, when they are numbered anew. Here they are always refused.
 fn check_records<S: Source>(
     source: &mut S,
     header: &BatchHeader,
     rules: &ValidationRules,
-) -> Result<Checked, ValidationError> {
+) -> Result<i64, ValidationError> {
     let mut faults = Faults::default();
-    let mut checked = Checked { max_timestamp: -1, in_sequence: true };
+    let mut max_timestamp = -1;
+    let mut in_sequence = true;
     let append_time = header.is_log_append_time().then(|| header.max_timestamp());
     let base_timestamp = header.base_timestamp();
     walk(source, header.record_count(), |index, record| {
         let timestamp = append_time.unwrap_or_else(|| base_timestamp.wrapping_add(record.timestamp_delta));
-        checked.in_sequence &= record.offset_delta == index;
-        checked.max_timestamp = checked.max_timestamp.max(timestamp);
+        in_sequence &= record.offset_delta == index;
+        max_timestamp = max_timestamp.max(timestamp);
         rules.check_record(index, record.has_key, timestamp, append_time.is_some(), &mut faults);
     })?;
     faults.into_result()?;
-    Ok(checked)
+    if !in_sequence {
+        return Err(invalid("the offset deltas of the records are not 0, 1, 2, ..."));
+    }
+    Ok(max_timestamp)
 }
 
 /// Puts timestamp type and largest timestamp into the header, and mends the checksum without reading the payload again.
-fn stamp(header: &mut BatchHeader, checked: &Checked, payload_len: usize, rules: &ValidationRules) {
+fn stamp(header: &mut BatchHeader, max_timestamp: i64, payload_len: usize, rules: &ValidationRules) {
     let before = *header;
     header.set_log_append_time(rules.log_append_time);
-    header.set_max_timestamp(if rules.log_append_time { rules.now_ms } else { checked.max_timestamp });
+    header.set_max_timestamp(if rules.log_append_time { rules.now_ms } else { max_timestamp });
     if *header != before {
         let part = |header: &BatchHeader| crc::crc32c(&header.as_bytes()[21..]);
         let change = part(&before) ^ part(header);

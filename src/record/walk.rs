@@ -51,19 +51,20 @@ fn record<S: Source>(source: &mut S, index: i32) -> Result<Seen, RecordError> {
     let mut left = i64::from(length);
     take(&mut left, (at - start) as i64).ok_or_else(|| bad("its length is too small"))?;
     source.skip(at)?;
-    skip_bytes(source, key_length, true, &mut left).and_then(|key| key.ok_or_else(|| bad("impossible key length")))?;
-    let value_length = number(source, &mut left)?.ok_or_else(|| bad("no value length"))?;
-    skip_bytes(source, value_length, true, &mut left)
-        .and_then(|value| value.ok_or_else(|| bad("impossible value length")))?;
+    skip_bytes(source, key_length, true, &mut left)?
+        .ok_or_else(|| bad(&format!("impossible key length {key_length}")))?;
+    let length = number(source, &mut left)?.ok_or_else(|| bad("no value length"))?;
+    skip_bytes(source, length, true, &mut left)?.ok_or_else(|| bad(&format!("impossible value length {length}")))?;
     let headers = number(source, &mut left)?.ok_or_else(|| bad("no header count"))?;
     if headers < 0 || i64::from(headers) > left {
-        return Err(bad("impossible header count"));
+        return Err(bad(&format!("impossible header count {headers}")));
     }
     for _ in 0..headers {
-        let length = number(source, &mut left)?.ok_or_else(|| bad("no header key length"))?;
-        skip_bytes(source, length, false, &mut left)?.ok_or_else(|| bad("impossible header key length"))?;
-        let length = number(source, &mut left)?.ok_or_else(|| bad("no header value length"))?;
-        skip_bytes(source, length, true, &mut left)?.ok_or_else(|| bad("impossible header value length"))?;
+        for (part, nullable) in [("key", false), ("value", true)] {
+            let length = number(source, &mut left)?.ok_or_else(|| bad("a header is cut off"))?;
+            skip_bytes(source, length, nullable, &mut left)?
+                .ok_or_else(|| bad(&format!("impossible header {part} length {length}")))?;
+        }
     }
     if left != 0 {
         return Err(bad("its fields do not fill its length"));

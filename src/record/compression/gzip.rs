@@ -1,23 +1,42 @@
-//! gzip: one or more members after one another, as Java's `GZIPInputStream` reads them.
+//! gzip: one or more members after one another. As with Java's `GZIPInputStream`, what follows a member and does not begin as
+//! another one is not looked at.
 
 use std::io::{Read, Write};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 
 use super::{Compression, RecordError, failed};
 
 pub struct Reader<'a> {
-    decoder: Box<MultiGzDecoder<&'a [u8]>>,
+    member: Box<GzDecoder<&'a [u8]>>,
+    is_first: bool,
+    at_end: bool,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8]) -> Reader<'a> {
-        Reader { decoder: Box::new(MultiGzDecoder::new(bytes)) }
+        Reader { member: Box::new(GzDecoder::new(bytes)), is_first: true, at_end: false }
     }
 
     pub fn read(&mut self, out: &mut [u8]) -> Result<usize, RecordError> {
-        self.decoder.read(out).map_err(|error| failed(Compression::Gzip, error))
+        while !self.at_end && !out.is_empty() {
+            match self.member.read(out) {
+                Ok(0) => self.next_member(),
+                Ok(count) => return Ok(count),
+                Err(_) if !self.is_first && self.member.header().is_none() => self.at_end = true,
+                Err(error) => return Err(failed(Compression::Gzip, error)),
+            }
+        }
+        Ok(0)
+    }
+
+    fn next_member(&mut self) {
+        let rest: &'a [u8] = self.member.get_ref();
+        self.at_end = rest.is_empty();
+        if !self.at_end {
+            (*self.member, self.is_first) = (GzDecoder::new(rest), false);
+        }
     }
 }
 

@@ -2,62 +2,113 @@
 //!
 //! ```text
 //! 0 magic 04 22 4D 18   4 flags   5 block size   [6 content size, 8 bytes]   then 1 checksum byte of what precedes it
-//! then blocks, each u32 little-endian size and data; size 0 ends the frame
+//! then blocks: u32 little-endian size (top bit: stored as it is), data, [u32 checksum]; size 0 ends the frame
 //! ```
 //! The checksum byte is the second byte of XXH32. Kafka's first clients computed it from byte 0 instead of byte 4, and readers of
 //! message format 0 expect that: there it is ignored on reading and put in wrong on writing (KIP-57).
 //!
+//! Read is what Kafka's clients can read, no more: a frame has to have its end mark, and a block may not refer to the one before.
+//! What follows the first frame is not looked at.
+//!
 //! `compression.lz4.level` changes nothing here: the encoder has one strength, about that of Kafka's default level.
 
-use std::io::{Chain, Cursor, Read, Write};
+use std::io::Write;
 
-use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
+use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 
 use super::{Compression, RecordError, failed};
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4D, 0x18];
+const FLAGS_VERSION: u8 = 0xC0;
+const FLAGS_VERSION_1: u8 = 0x40;
+const FLAG_BLOCK_CHECKSUM: u8 = 0x10;
 const FLAG_CONTENT_SIZE: u8 = 0x08;
-const FLAG_DICTIONARY: u8 = 0x01;
-/// Magic, flags, block size, content size, dictionary id, checksum.
-const HEADER_SIZE_MAX: usize = 19;
-
-type Input<'a> = Chain<Cursor<Vec<u8>>, &'a [u8]>;
+/// Reserved, and the dictionary that Kafka does not have.
+const FLAGS_UNKNOWN: u8 = 0x03;
+const BLOCK_STORED: u32 = 1 << 31;
+/// No block expands more than this.
+const EXPANSION_MAX: usize = 255;
 
 pub struct Reader<'a> {
-    decoder: Box<FrameDecoder<Input<'a>>>,
+    rest: &'a [u8],
+    block_size_max: usize,
+    block_checksums: bool,
+    block: Vec<u8>,
+    given: usize,
     at_end: bool,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8], ignore_header_checksum: bool) -> Result<Reader<'a>, RecordError> {
-        if !bytes.is_empty() && !bytes.starts_with(&MAGIC) {
-            return Err(failed(Compression::Lz4, "it does not begin as an lz4 frame"));
+        let bad = |what: &str| failed(Compression::Lz4, what);
+        let (head, rest) = header_size(bytes)
+            .and_then(|size| bytes.split_at_checked(size))
+            .filter(|(head, _)| head.starts_with(&MAGIC))
+            .ok_or_else(|| bad("it does not begin as an lz4 frame"))?;
+        let [_, _, _, _, flags, size, .., checksum] = *head else { return Err(bad("its header is cut off")) };
+        if flags & FLAGS_VERSION != FLAGS_VERSION_1 || flags & FLAGS_UNKNOWN != 0 {
+            return Err(bad("its header has unknown flags"));
         }
-        let (head, rest) = if ignore_header_checksum { corrected(bytes) } else { (Vec::new(), bytes) };
-        let decoder = Box::new(FrameDecoder::new(Cursor::new(head).chain(rest)));
-        Ok(Reader { decoder, at_end: false })
+        let covered = head.get(MAGIC.len()..head.len() - 1).unwrap_or_default();
+        if !ignore_header_checksum && checksum != second_byte(xxh32(covered)) {
+            return Err(bad("the checksum of its header is wrong"));
+        }
+        let block_size_max = match size >> 4 {
+            code @ 4..=7 if size & 0x0F == 0 => 1 << (8 + 2 * code),
+            _ => return Err(bad("its header has no known block size")),
+        };
+        let block_checksums = flags & FLAG_BLOCK_CHECKSUM != 0;
+        Ok(Reader { rest, block_size_max, block_checksums, block: Vec::new(), given: 0, at_end: false })
     }
 
     pub fn read(&mut self, out: &mut [u8]) -> Result<usize, RecordError> {
-        if self.at_end || out.is_empty() {
-            return Ok(0);
+        while self.given == self.block.len() && !self.at_end {
+            self.next_block()?;
         }
-        let count = self.decoder.read(out).map_err(|error| failed(Compression::Lz4, error))?;
-        self.at_end = count == 0;
+        let ready = self.block.get(self.given..).unwrap_or_default();
+        let count = ready.len().min(out.len());
+        out[..count].copy_from_slice(&ready[..count]);
+        self.given += count;
         Ok(count)
+    }
+
+    fn next_block(&mut self) -> Result<(), RecordError> {
+        (self.given, self.at_end) = (0, true);
+        self.block.clear();
+        let word = self.word()?;
+        if word == 0 {
+            return Ok(());
+        }
+        let size = (word & !BLOCK_STORED) as usize;
+        if size > self.block_size_max {
+            return Err(failed(Compression::Lz4, "a block is larger than its header allows"));
+        }
+        let (data, rest) = self.rest.split_at_checked(size).ok_or_else(torn)?;
+        self.rest = rest;
+        if self.block_checksums && self.word()? != xxh32(data) {
+            return Err(failed(Compression::Lz4, "the checksum of a block is wrong"));
+        }
+        self.at_end = false;
+        if word & BLOCK_STORED != 0 {
+            self.block.extend_from_slice(data);
+            return Ok(());
+        }
+        self.block.resize(self.block_size_max.min(size.saturating_mul(EXPANSION_MAX)), 0);
+        let count =
+            lz4_flex::block::decompress_into(data, &mut self.block).map_err(|error| failed(Compression::Lz4, error))?;
+        self.block.truncate(count);
+        Ok(())
+    }
+
+    fn word(&mut self) -> Result<u32, RecordError> {
+        let (word, rest) = self.rest.split_first_chunk().ok_or_else(torn)?;
+        self.rest = rest;
+        Ok(u32::from_le_bytes(*word))
     }
 }
 
-/// The frame header with a right checksum, and the rest of the frame.
-fn corrected(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
-    let Some((head, rest)) = header_size(bytes).and_then(|size| bytes.split_at_checked(size)) else {
-        return (Vec::new(), bytes);
-    };
-    let mut head = head.to_vec();
-    if let Some((checksum, covered)) = head.split_last_mut() {
-        *checksum = second_byte(xxh32(covered.get(MAGIC.len()..).unwrap_or_default()));
-    }
-    (head, rest)
+fn torn() -> RecordError {
+    failed(Compression::Lz4, "it ends before its end mark")
 }
 
 /// Puts the checksum of the early clients into a frame.
@@ -68,18 +119,17 @@ pub fn break_header_checksum(block: &mut [u8]) {
     }
 }
 
+/// Magic, flags, block size, content size if told, checksum.
 fn header_size(bytes: &[u8]) -> Option<usize> {
     let flags = *bytes.get(MAGIC.len())?;
-    let content = if flags & FLAG_CONTENT_SIZE != 0 { 8 } else { 0 };
-    let dictionary = if flags & FLAG_DICTIONARY != 0 { 4 } else { 0 };
-    Some((MAGIC.len() + 3 + content + dictionary).min(HEADER_SIZE_MAX))
+    Some(MAGIC.len() + 3 + if flags & FLAG_CONTENT_SIZE != 0 { 8 } else { 0 })
 }
 
 fn second_byte(hash: u32) -> u8 {
     (hash >> 8) as u8
 }
 
-/// XXH32 with seed 0 of a frame header (at most 18 bytes, but right for any length).
+/// XXH32 with seed 0.
 fn xxh32(bytes: &[u8]) -> u32 {
     const P: [u32; 5] = [0x9E37_79B1, 0x85EB_CA77, 0xC2B2_AE3D, 0x27D4_EB2F, 0x1656_67B1];
     let word = |at: &[u8]| at.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
@@ -145,6 +195,22 @@ mod tests {
             (b"Nobody inspects the spammish repetition", 0xE229_3B2F),
         ] {
             assert_eq!(xxh32(bytes), hash);
+        }
+    }
+
+    #[test]
+    fn a_frame_needs_its_end_mark() {
+        let mut writer = Writer::new();
+        writer.write(b"some records").unwrap();
+        let whole = writer.finish().unwrap();
+        for cut in 0..whole.len() {
+            let mut out = [0; 64];
+            let torn = whole.get(..cut).unwrap();
+            let result = Reader::new(torn, false).and_then(|mut reader| {
+                reader.read(&mut out)?;
+                reader.read(&mut out)
+            });
+            assert!(result.is_err(), "cut at {cut}");
         }
     }
 

@@ -71,11 +71,9 @@ impl<'a> Reader<'a> {
                 .get(HEADER_SIZE..)
                 .ok_or_else(|| failed(Compression::Snappy, "the stream ends inside its header"))?;
         }
-        if self.rest.is_empty() {
-            return Ok(None);
-        }
+        // Fewer bytes than a size are the end to Kafka's readers.
+        let Some((size, rest)) = self.rest.split_first_chunk::<4>() else { return Ok(None) };
         let torn = || failed(Compression::Snappy, "the stream ends inside a block");
-        let (size, rest) = self.rest.split_first_chunk::<4>().ok_or_else(torn)?;
         let size = usize::try_from(i32::from_be_bytes(*size)).map_err(|_| torn())?;
         let (block, rest) = rest.split_at_checked(size).ok_or_else(torn)?;
         self.rest = rest;

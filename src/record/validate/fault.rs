@@ -39,7 +39,7 @@ const FAULTS_MAX: usize = 1000;
 /// Collects the faults of the records of a batch.
 #[derive(Default)]
 pub(super) struct Faults {
-    first: Option<ValidationErrorKind>,
+    kind: Option<ValidationErrorKind>,
     list: Vec<RecordFault>,
     count: u64,
 }
@@ -47,16 +47,19 @@ pub(super) struct Faults {
 impl Faults {
     #[cold]
     pub fn add(&mut self, kind: ValidationErrorKind, index: i32, message: impl FnOnce() -> String) {
-        self.first.get_or_insert(kind);
+        self.kind = match self.kind {
+            Some(ValidationErrorKind::InvalidTimestamp) => self.kind,
+            _ => Some(kind),
+        };
         self.count += 1;
         if self.list.len() < FAULTS_MAX {
             self.list.push(RecordFault { index, message: message() });
         }
     }
 
-    /// An error of the first fault's kind, if there is any fault.
+    /// An error, if there is any fault. One bad timestamp makes it INVALID_TIMESTAMP, whatever else there is.
     pub fn into_result(self) -> Result<(), ValidationError> {
-        let Some(kind) = self.first else { return Ok(()) };
+        let Some(kind) = self.kind else { return Ok(()) };
         let message = match kind {
             ValidationErrorKind::InvalidTimestamp => {
                 "One or more records have been rejected due to invalid timestamp".to_owned()

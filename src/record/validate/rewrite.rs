@@ -1,12 +1,11 @@
-//! Produced records that cannot stay as they are: another codec, message formats 0 and 1, offsets to be numbered anew.
+//! Produced records that cannot stay as they are: another codec, message formats 0 and 1.
 
 use super::fault::{Faults, ValidationError};
 use super::rules::ValidationRules;
-use super::{Checked, check_records, payload, stamp};
+use super::{check_records, payload, stamp};
 use crate::record::batch::BatchHeader;
 use crate::record::builder::{BatchBuilder, ValidatedBatch};
 use crate::record::compression::{Compression, Compressor, Decompressor, compress};
-use crate::record::error::RecordError;
 use crate::record::raw::RawBatch;
 use crate::record::walk::{Plain, Stream};
 
@@ -18,18 +17,15 @@ pub fn recompress(
     level: Option<i32>,
     rules: &ValidationRules,
 ) -> Result<ValidatedBatch, ValidationError> {
-    let (checked, payload) = match batch.compression()? {
+    let (max_timestamp, payload) = match batch.compression()? {
         Compression::None => {
-            let checked = check_records(&mut Plain(payload(batch)), &header, rules)?;
-            (checked, compress(target, level, payload(batch))?)
+            let max_timestamp = check_records(&mut Plain(payload(batch)), &header, rules)?;
+            (max_timestamp, compress(target, level, payload(batch))?)
         }
         codec => transcode(codec, batch, &header, target, level, rules)?,
     };
-    if !checked.in_sequence {
-        return renumber(batch, &header, target, level, &checked, rules);
-    }
     header.set_codec_id(target.id());
-    stamp(&mut header, &checked, 0, rules);
+    stamp(&mut header, max_timestamp, 0, rules);
     Ok(ValidatedBatch::seal(header, payload.into()))
 }
 
@@ -40,37 +36,18 @@ fn transcode(
     target: Compression,
     level: Option<i32>,
     rules: &ValidationRules,
-) -> Result<(Checked, Vec<u8>), ValidationError> {
+) -> Result<(i64, Vec<u8>), ValidationError> {
     let limit = rules.decompressed_bytes_max;
     let limit = if target == Compression::None { limit.min(rules.max_message_bytes.max(0) as usize) } else { limit };
     let reader = Decompressor::new(codec, payload(batch), limit)?;
     let mut stream = Stream::new(reader, Some(Compressor::new(target, level)?));
-    let checked = check_records(&mut stream, header, rules)?;
+    let max_timestamp = check_records(&mut stream, header, rules)?;
     let out = stream.into_copy().map_or(Ok(Vec::new()), Compressor::finish)?;
-    Ok((checked, out))
+    Ok((max_timestamp, out))
 }
 
-/// Builds the batch anew with offsets 0, 1, 2, ...
-fn renumber(
-    batch: &RawBatch<'_>,
-    header: &BatchHeader,
-    target: Compression,
-    level: Option<i32>,
-    checked: &Checked,
-    rules: &ValidationRules,
-) -> Result<ValidatedBatch, ValidationError> {
-    let mut builder = BatchBuilder::new()
-        .compression(target, level)
-        .producer(header.producer_id(), header.producer_epoch(), header.base_sequence())
-        .transactional(header.is_transactional());
-    for record in batch.records(rules.decompressed_bytes_max)?.iter() {
-        let record = record?;
-        builder.append(record.timestamp, record.key, record.value, record.headers.iter());
-    }
-    let mut built = builder.build()?;
-    stamp(&mut built.header, checked, built.payload.len(), rules);
-    Ok(built)
-}
+/// Messages of formats 0 and 1 are held whole while they are rewritten: this bounds the memory for it.
+const UNPACKED_BYTES_MAX: usize = 16 << 20;
 
 /// One batch of format 2 of all the messages in `list`.
 pub fn up_convert(
@@ -83,17 +60,16 @@ pub fn up_convert(
     if rules.log_append_time {
         builder = builder.log_append_time(rules.now_ms);
     }
-    let mut faults = Faults::default();
-    let mut index = 0i32;
+    let limit = rules.decompressed_bytes_max.min(UNPACKED_BYTES_MAX);
     for batch in list {
         let stamped = batch.is_log_append_time();
-        for record in batch.records(rules.decompressed_bytes_max)?.iter() {
+        let mut faults = Faults::default();
+        for (index, record) in (0..).zip(batch.records(limit)?.iter()) {
             let record = record?;
             rules.check_record(index, record.key.is_some(), record.timestamp, stamped, &mut faults);
             builder.append(record.timestamp, record.key, record.value, []);
-            index = index.checked_add(1).ok_or_else(|| RecordError::invalid("too many messages"))?;
         }
+        faults.into_result()?;
     }
-    faults.into_result()?;
     Ok(builder.build()?)
 }

@@ -129,22 +129,24 @@ impl ValidationRules {
             faults.add(ValidationErrorKind::InvalidRecord, index, || {
                 "Compacted topic cannot accept message without key".to_owned()
             });
+        } else if !self.log_append_time && timestamp != -1 {
+            if !self.is_in_time(timestamp) {
+                faults.add(ValidationErrorKind::InvalidTimestamp, index, || {
+                    let from = self.now_ms.saturating_sub(self.timestamp_before_max_ms);
+                    let to = self.now_ms.saturating_add(self.timestamp_after_max_ms);
+                    format!("Timestamp {timestamp} is out of range. The timestamp should be within [{from}, {to}]")
+                });
+            }
         } else if stamped_by_client {
             faults.add(ValidationErrorKind::InvalidTimestamp, index, || {
                 "Producer should not set timestamp type to LogAppendTime".to_owned()
-            });
-        } else if !self.log_append_time && timestamp != -1 && !self.is_in_time(timestamp) {
-            faults.add(ValidationErrorKind::InvalidTimestamp, index, || {
-                let from = self.now_ms.saturating_sub(self.timestamp_before_max_ms);
-                let to = self.now_ms.saturating_add(self.timestamp_after_max_ms);
-                format!("Timestamp {timestamp} is out of range. The timestamp should be within [{from}, {to}]")
             });
         }
     }
 
     #[inline]
     fn is_in_time(&self, timestamp: i64) -> bool {
-        let age = i128::from(self.now_ms) - i128::from(timestamp);
-        age <= i128::from(self.timestamp_before_max_ms) && -age <= i128::from(self.timestamp_after_max_ms)
+        let age = self.now_ms.saturating_sub(timestamp);
+        age <= self.timestamp_before_max_ms && age.saturating_neg() <= self.timestamp_after_max_ms
     }
 }
