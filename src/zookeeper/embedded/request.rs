@@ -193,7 +193,15 @@ impl Change {
             | op::CREATE_TTL
             | op::DELETE
             | op::SET_DATA
-            | op::CHECK => Change::read(kind, from),
+            | op::CHECK => match Change::read(kind, from)? {
+                // Alone this is a bad argument; here the stock decoder already stumbles over it.
+                Change::Create { flags, ttl_ms: None, .. } if !(0..=4).contains(&flags) => Err(JuteError::BadLength),
+                Change::Create { flags, ttl_ms: Some(_), .. } if !(5..=6).contains(&flags) => Err(JuteError::BadLength),
+                Change::Create { op: op::CREATE, path, data, acl, flags: 4, ttl_ms } => {
+                    Ok(Change::Create { op: op::CREATE_CONTAINER, path, data, acl, flags: 4, ttl_ms })
+                }
+                change => Ok(change),
+            },
             _ => Err(JuteError::BadLength),
         }
     }

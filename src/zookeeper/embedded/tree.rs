@@ -406,8 +406,10 @@ impl Tree {
                 parent.children.insert(name.into());
             });
         }
-        let acl = if key == path::CONFIG { acl::read_only() } else { acl::open() };
-        self.put(key, Node::new(Some(Bytes::new()), acl, StatPersisted::default()));
+        // ZooKeeper gives the configuration its ACL with a version of -1, and shows it.
+        let (acl, aversion) = if key == path::CONFIG { (acl::read_only(), -1) } else { (acl::open(), 0) };
+        let stat = StatPersisted { aversion, ..StatPersisted::default() };
+        self.put(key, Node::new(Some(Bytes::new()), acl, stat));
     }
 }
 
