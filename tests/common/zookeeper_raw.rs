@@ -10,7 +10,6 @@ pub struct Raw {
     stream: TcpStream,
     pub session: i64,
     pub password: Vec<u8>,
-    pub timeout_ms: i32,
     pub last_zxid: i64,
 }
 
@@ -35,10 +34,10 @@ impl Raw {
         let answer = receive(&mut stream)?;
         let mut from = JuteReader::new(&answer);
         from.i32().expect("version");
-        let timeout_ms = from.i32().expect("time-out");
+        from.i32().expect("time-out");
         let session = from.i64().expect("session");
         let password = from.buffer().expect("password").unwrap_or_default().to_vec();
-        (session != 0).then_some(Self { stream, session, password, timeout_ms, last_zxid })
+        (session != 0).then_some(Self { stream, session, password, last_zxid })
     }
 
     pub fn send(&mut self, xid: i32, op: i32, body: &[u8]) {
@@ -125,22 +124,12 @@ pub fn path_body(path: &str) -> Vec<u8> {
     body(|to| to.string(path).bool(false))
 }
 
-pub fn create_body(path: &str, data: Option<&[u8]>, acl: &[(i32, &str, &str)], flags: i32) -> Vec<u8> {
-    body(|to| {
-        to.string(path).buffer(data);
-        write_acl(to, acl);
-        to.i32(flags)
-    })
-}
-
 pub fn write_acl(to: &mut JuteWriter, acl: &[(i32, &str, &str)]) {
     to.count(acl.len());
     for (perms, scheme, id) in acl {
         to.i32(*perms).string(scheme).string(id);
     }
 }
-
-pub const OPEN: &[(i32, &str, &str)] = &[(31, "world", "anyone")];
 
 /// The answer to a four-letter word; `None` if nobody listens.
 pub fn four_letters(address: SocketAddr, word: &str) -> Option<String> {

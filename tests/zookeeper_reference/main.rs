@@ -5,6 +5,7 @@
 mod compare;
 mod jvm;
 mod operations;
+mod takeover;
 
 #[path = "../common/zookeeper_raw.rs"]
 mod raw;

@@ -107,13 +107,15 @@ pub struct Script {
     xids: [i32; CONNECTIONS],
     /// Whether ACLs that lock nodes away are used.
     acls: bool,
+    /// Whether operation and flags disagree on containers: the stock server then logs digests that are not the tree's.
+    pub mixed_containers: bool,
 }
 
 impl Script {
     pub fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let acls = dice.one_in(2);
-        Self { dice, xids: [0; CONNECTIONS], acls }
+        Self { dice, xids: [0; CONNECTIONS], acls, mixed_containers: true }
     }
 
     pub fn next(&mut self) -> Operation {
@@ -195,9 +197,10 @@ impl Script {
 
     fn create_body(&mut self, op: i32) -> Vec<u8> {
         let flags = match op {
-            op::CREATE_CONTAINER => self.dice.pick(&[4, 4, 4, 0, 1, 2]),
+            op::CREATE_CONTAINER if self.mixed_containers => self.dice.pick(&[4, 4, 4, 0, 1, 2]),
+            op::CREATE_CONTAINER => 4,
             op::CREATE_TTL => self.dice.pick(&[5, 6]),
-            _ => self.dice.pick(&[0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 7, -1]),
+            _ => self.dice.pick(&[0, 0, 0, 0, 1, 1, 2, 3, 5, 7, -1, if self.mixed_containers { 4 } else { 0 }]),
         };
         let mut path = self.path();
         if matches!(flags, 2 | 3) {

@@ -60,7 +60,7 @@ impl Server {
         let listeners = listen(&config).await?;
         let address = listeners.iter().find_map(|listener| listener.local_addr().ok());
         let address = address.ok_or_else(|| listen_error(&config, io::ErrorKind::AddrNotAvailable.into()))?;
-        let Recovered { tree, tail, replayed, changed } = recovered;
+        let Recovered { tree, tail, replayed, changed, .. } = recovered;
         let log = LogWriter::new(folder.dir(), tail)?;
         let journal = Arc::new(Journal::default());
         let mut core = Core::new(Machine::new(rules, tree, now()), journal.clone(), config.snap_count, replayed);

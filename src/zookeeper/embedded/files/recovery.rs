@@ -19,6 +19,8 @@ pub struct Recovered {
     pub tail: Option<(PathBuf, u64)>,
     /// Transactions read from logs.
     pub replayed: u64,
+    /// Digests in the logs that the tree does not have; tolerated, as by a stock server.
+    pub digest_mismatches: u64,
     /// Loading changed what the files say, so a snapshot should be taken before anything is added.
     pub changed: bool,
 }
@@ -30,7 +32,7 @@ pub fn recover(folder: &Folder, entry_bytes_max: usize) -> Result<Recovered, Fil
     if logs.is_empty() && snapshots.is_empty() {
         let tree = Tree::fresh();
         create_whole(folder.dir(), "snapshot", 0, |file| snapshot::write(&tree, file))?;
-        return Ok(Recovered { tree, tail: None, replayed: 0, changed: false });
+        return Ok(Recovered { tree, tail: None, replayed: 0, digest_mismatches: 0, changed: false });
     }
     let base = newest_snapshot(folder, &snapshots, &logs)?;
     replay(base, &logs, entry_bytes_max)
@@ -65,7 +67,7 @@ fn replay(base: snapshot::Loaded, logs: &[Named], entry_bytes_max: usize) -> Res
     let snapshot_zxid = tree.last_zxid();
     let first = logs.iter().rposition(|log| log.zxid <= snapshot_zxid).unwrap_or(0);
     let mut replayed = 0;
-    let mut mismatches = 0u64;
+    let mut digest_mismatches = 0;
     let mut tail = None;
     let needed = logs.get(first..).unwrap_or_default();
     for (at, Named { path, .. }) in needed.iter().enumerate() {
@@ -77,17 +79,17 @@ fn replay(base: snapshot::Loaded, logs: &[Named], entry_bytes_max: usize) -> Res
             tree.apply(&entry.header, &entry.txn, &mut Vec::new());
             replayed += 1;
             let checkable = entry.header.zxid >= digest_from;
-            mismatches += u64::from(checkable && entry.digest.is_some_and(|digest| digest != tree.digest()));
+            digest_mismatches += u64::from(checkable && entry.digest.is_some_and(|digest| digest != tree.digest()));
         })?;
         if at + 1 == needed.len() {
             tail = cut(path, &scan)?;
         }
     }
-    if mismatches > 0 {
-        tracing::warn!(mismatches, "embedded ZooKeeper: digests in the log differ from the tree it gives");
+    if digest_mismatches > 0 {
+        tracing::warn!(digest_mismatches, "embedded ZooKeeper: digests in the log differ from the tree it gives");
     }
     let orphans = tree.finish_loading();
-    Ok(Recovered { tree, tail, replayed, changed: orphans > 0 })
+    Ok(Recovered { tree, tail, replayed, digest_mismatches, changed: orphans > 0 })
 }
 
 /// Takes an unfinished record off the newest log, so that nothing ever follows it there.
