@@ -7,21 +7,37 @@ pub mod alter_configs;
 pub mod api_versions;
 pub mod authorized;
 pub mod config_resource;
+pub mod consumer_znodes;
+pub mod delete_groups;
 pub mod delete_records;
 pub mod describe_configs;
+pub mod describe_groups;
 pub mod describe_log_dirs;
 pub mod error;
 pub mod fetch;
+pub mod find_coordinator;
+pub mod group_fields;
+pub mod heartbeat;
 pub mod incremental_alter_configs;
+pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod sync_group;
 pub mod table;
 
 use crate::config::BrokerConfig;
+use crate::group::GroupCoordinator;
 use crate::replica::fetch_session::FetchSessionCache;
 use crate::replica::{MetadataCache, ReplicaManager};
+use crate::transaction::ProducerIdManager;
 use crate::wire::{Outcome, Reply, Request};
 use crate::zookeeper::Zk;
 use std::sync::Arc;
@@ -34,6 +50,8 @@ pub struct Services {
     pub metadata: Arc<MetadataCache>,
     pub replicas: Arc<ReplicaManager>,
     pub fetch_sessions: FetchSessionCache,
+    pub groups: Arc<GroupCoordinator>,
+    pub producer_ids: Arc<ProducerIdManager>,
     pub zookeeper: Zk,
 }
 

@@ -1,14 +1,17 @@
 //! Start-up and shutdown, step by step. What each step touches in ZooKeeper is in `zookeeper::registration`.
 
+use super::coordinators::{Coordinators, ReplicatedOffsets};
 use super::identity::{self, IdentityError};
 use super::topic_configs::TopicZnodes;
 use crate::api::{self, Services};
 use crate::base::BrokerId;
 use crate::config::{BrokerConfig, LogConfig};
+use crate::group::GroupCoordinator;
 use crate::log::{LogError, LogManager, read_meta_properties, write_meta_properties};
 use crate::net::{NetError, Server};
 use crate::replica::fetch_session::FetchSessionCache;
 use crate::replica::{MetadataCache, ReplicaManager};
+use crate::transaction::{ProducerIdManager, ZkProducerIdBlocks};
 use crate::zookeeper::configs;
 use crate::zookeeper::embedded::{self, EmbeddedConfig, EmbeddedError};
 use crate::zookeeper::paths::EntityConfig;
@@ -77,6 +80,10 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
     let topic_configs = Arc::new(TopicZnodes::new(zookeeper.clone(), config.clone()));
     let replicas = Arc::new(ReplicaManager::new(id, logs.clone(), metadata.clone(), topic_configs));
     replicas.set_broker_epoch(registrar.epoch());
+    let offsets = ReplicatedOffsets { replicas: replicas.clone(), timeout: millis(config.offsets_commit_timeout_ms) };
+    let groups = GroupCoordinator::new(&config, Arc::new(offsets), data.clone());
+    replicas.add_listener(Arc::new(Coordinators { groups: groups.clone() }));
+    let id_blocks = ZkProducerIdBlocks { zookeeper: zookeeper.clone(), broker: id };
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let services = Arc::new(Services {
         config,
@@ -84,6 +91,8 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
         metadata,
         replicas,
         fetch_sessions: FetchSessionCache::new(slots),
+        groups,
+        producer_ids: ProducerIdManager::new(Arc::new(id_blocks)),
         zookeeper: zookeeper.clone(),
     });
     {

@@ -62,6 +62,15 @@ impl From<Reply> for Outcome {
 }
 
 impl Reply {
+    /// As [`message`](Reply::message) where no error can be returned any more: a response that does not encode, which is a
+    /// mistake of ours, closes the connection.
+    pub fn or_close<T: Encodable + HeaderVersion>(request: &RequestHeader, response: &T) -> Reply {
+        Reply::message(request, response).unwrap_or_else(|error| {
+            tracing::error!(api_key = request.api_key, version = request.version, %error, "a response does not encode");
+            Reply::Close
+        })
+    }
+
     /// Encodes `response` with its header, at the version of the request.
     pub fn message<T: Encodable + HeaderVersion>(request: &RequestHeader, response: &T) -> Result<Reply, WireError> {
         let mut header = [0; 5];

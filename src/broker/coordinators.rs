@@ -1,0 +1,79 @@
+//! Joins the group coordinator to the partitions of `__consumer_offsets` that this broker leads.
+
+use crate::api::error::{of_log, of_replica};
+use crate::api::find_coordinator::OFFSETS_TOPIC;
+use crate::base::{ErrorCode, LeaderEpoch, TopicPartition};
+use crate::group::{Append, GroupCoordinator, OffsetsLog};
+use crate::log::AppendOrigin;
+use crate::record::{ValidatedBatch, ValidatedRecords};
+use crate::replica::{LeadershipListener, ReplicaManager, wait_committed};
+use bytes::Bytes;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The log of the coordinator, through the replica manager.
+pub struct ReplicatedOffsets {
+    pub replicas: Arc<ReplicaManager>,
+    /// `offsets.commit.timeout.ms`
+    pub timeout: Duration,
+}
+
+fn ready(result: Result<i64, ErrorCode>) -> Append {
+    Box::pin(std::future::ready(result))
+}
+
+impl OffsetsLog for ReplicatedOffsets {
+    fn append(&self, partition: i32, batch: ValidatedBatch) -> Append {
+        let appended = self.replicas.partition(OFFSETS_TOPIC, partition).and_then(|partition| {
+            let info = partition.append(ValidatedRecords::from_batch(batch), AppendOrigin::Coordinator, true)?;
+            Ok((partition, info))
+        });
+        let (partition, info) = match appended {
+            Ok(appended) => appended,
+            Err(error) => return ready(Err(of_replica(&error))),
+        };
+        let (first, end) = (info.first_offset, info.last_offset + 1);
+        if let Some(committed) = partition.committed(end) {
+            return ready(committed.map(|()| first).map_err(|error| of_replica(&error)));
+        }
+        let timeout = self.timeout;
+        Box::pin(async move {
+            match wait_committed(vec![(partition, end)], timeout).await.pop().flatten() {
+                Some(Ok(())) => Ok(first),
+                Some(Err(error)) => Err(of_replica(&error)),
+                None => Err(ErrorCode::RequestTimedOut),
+            }
+        })
+    }
+
+    fn bounds(&self, partition: i32) -> Option<Range<i64>> {
+        let partition = self.replicas.hosted(OFFSETS_TOPIC, partition)?;
+        Some(partition.log().log_start_offset()..partition.log().log_end_offset())
+    }
+
+    fn read(&self, partition: i32, offset: i64, max_bytes: usize) -> Result<Bytes, ErrorCode> {
+        let partition = self.replicas.hosted(OFFSETS_TOPIC, partition).ok_or(ErrorCode::NotLeaderOrFollower)?;
+        let end = partition.log().log_end_offset();
+        partition.log().read_bytes(offset, max_bytes, end, true).map_err(|error| of_log(&error))
+    }
+}
+
+/// Tells the coordinators which partitions are theirs.
+pub struct Coordinators {
+    pub groups: Arc<GroupCoordinator>,
+}
+
+impl LeadershipListener for Coordinators {
+    fn on_leader(&self, partition: &TopicPartition, epoch: LeaderEpoch) {
+        if *partition.topic == *OFFSETS_TOPIC {
+            self.groups.on_elected(partition.partition, epoch);
+        }
+    }
+
+    fn on_resigned(&self, partition: &TopicPartition) {
+        if *partition.topic == *OFFSETS_TOPIC {
+            self.groups.on_resigned(partition.partition);
+        }
+    }
+}

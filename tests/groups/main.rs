@@ -1,0 +1,7 @@
+//! The group coordinator's pure machine under scenarios and random exploration.
+
+mod harness;
+mod joining;
+mod offsets;
+mod random;
+mod statics;
