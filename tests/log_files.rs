@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ottla::base::{LeaderEpoch, TopicId, TopicPartition};
 use ottla::config::{BrokerConfig, LogConfig};
 use ottla::log::{AppendOrigin, Log, LogAppendInfo, LogError, LogManager};
-use ottla::record::{BatchBuilder, ValidatedRecords, batches};
+use ottla::record::{BatchBuilder, EndTxnMarker, ValidatedRecords, batches};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -142,4 +142,131 @@ fn only_one_broker_at_a_time_and_no_foreign_directories() {
     let refused = LogManager::open(&broker(dir.path()), &|_| small()).err().unwrap();
     assert!(refused.to_string().contains("photos"), "{refused}");
     assert!(dir.path().join(".kafka_cleanshutdown").exists(), "a refused start changes nothing");
+}
+
+fn produced(sequence: i32, transactional: bool) -> ValidatedRecords {
+    let mut builder = BatchBuilder::new().producer(500, 0, sequence).transactional(transactional);
+    builder.append(ottla::base::time::wall_ms(), None, Some(b"v"), []);
+    ValidatedRecords::from_batch(builder.build().unwrap())
+}
+
+#[test]
+fn duplicates_get_their_first_offsets_and_gaps_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for is_restarted in [false, true] {
+        let manager = open(dir.path());
+        let log = manager.create(&partition(), None, small()).unwrap();
+        let send = |sequence| log.append_as_leader(produced(sequence, false), LeaderEpoch(0), AppendOrigin::Client);
+        if !is_restarted {
+            (0..6).for_each(|sequence| assert_eq!(send(sequence).unwrap().first_offset, i64::from(sequence)));
+        }
+        let again = send(5).unwrap();
+        assert!(again.is_duplicate);
+        assert_eq!((again.first_offset, log.log_end_offset()), (5, 6));
+        assert!(matches!(send(0), Err(LogError::OutOfOrderSequence { .. })), "older than five batches");
+        assert!(matches!(send(7), Err(LogError::OutOfOrderSequence { expected: 6, .. })));
+        assert_eq!(log.active_producers().len(), 1);
+        manager.shutdown();
+    }
+}
+
+#[test]
+fn readers_of_committed_data_stop_at_an_open_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let marker = |commit| {
+        let marker = EndTxnMarker { commit, coordinator_epoch: 0 };
+        ValidatedRecords::from_batch(marker.batch(500, 0, ottla::base::time::wall_ms()).unwrap())
+    };
+    let manager = open(dir.path());
+    let log = manager.create(&partition(), None, small()).unwrap();
+    append(&log, &["plain"], 1);
+    log.append_as_leader(produced(0, true), LeaderEpoch(0), AppendOrigin::Client).unwrap();
+    append(&log, &["plain"], 1);
+    log.update_high_watermark(3);
+    assert_eq!((log.high_watermark(), log.last_stable_offset()), (3, 1));
+    let inside = log.append_as_leader(produced(1, false), LeaderEpoch(0), AppendOrigin::Client);
+    assert!(matches!(inside, Err(LogError::InvalidTransactionState { .. })));
+    manager.shutdown();
+    drop((log, manager));
+
+    let manager = open(dir.path());
+    let log = manager.log(&partition()).unwrap();
+    assert_eq!((log.high_watermark(), log.last_stable_offset()), (3, 1), "after a restart");
+    log.append_as_leader(marker(false), LeaderEpoch(0), AppendOrigin::Coordinator).unwrap();
+    assert_eq!(log.last_stable_offset(), 1, "the marker is not committed yet");
+    log.update_high_watermark(4);
+    assert_eq!(log.last_stable_offset(), 4);
+    let aborted = log.aborted_transactions(0, 4).unwrap();
+    assert_eq!(aborted.iter().map(|t| (t.first_offset, t.last_offset)).collect::<Vec<_>>(), [(1, 3)]);
+    assert!(log.aborted_transactions(0, 1).unwrap().is_empty());
+}
+
+#[test]
+fn deleted_topics_make_room_for_new_ones_of_their_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = open(dir.path());
+    let log = manager.create(&partition(), None, LogConfig { file_delete_delay_ms: 0, ..small() }).unwrap();
+    append(&log, &["old"], 1);
+    manager.delete(&partition()).unwrap();
+    assert!(manager.log(&partition()).is_none());
+    let late = log.append_as_leader(records(&["late"], 1), LeaderEpoch(0), AppendOrigin::Client);
+    assert!(matches!(late, Err(LogError::Closed(_))));
+    let log = manager.create(&partition(), None, small()).unwrap();
+    assert_eq!(log.log_end_offset(), 0);
+    manager.start_background().unwrap();
+    while std::fs::read_dir(dir.path())
+        .unwrap()
+        .any(|entry| entry.unwrap().path().to_str().unwrap().ends_with("-delete"))
+    {
+        std::thread::yield_now();
+    }
+    manager.shutdown();
+    assert!(manager.create(&TopicPartition::new("../../etc", 0), None, small()).is_err());
+}
+
+#[test]
+fn retention_by_size_takes_the_oldest_segments_and_their_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = open(dir.path());
+    let config = LogConfig { retention_bytes: 5000, retention_ms: -1, file_delete_delay_ms: 0, ..small() };
+    let log = manager.create(&partition(), None, config).unwrap();
+    for i in 0..300 {
+        append(&log, &["some value", "another value"], i);
+    }
+    assert_eq!(log.apply_retention(0).unwrap(), 0, "nothing is committed yet");
+    log.update_high_watermark(i64::MAX);
+    let before = log.segment_count();
+    let gone = log.apply_retention(0).unwrap();
+    assert!(gone > 0 && log.size_bytes() >= 5000 && log.size_bytes() < 5000 + 4096, "{}", log.size_bytes());
+    assert_eq!(log.segment_count(), before - gone);
+    assert!(log.log_start_offset() > 0);
+    assert_eq!(read_all(&log).first().map(|(offset, _)| *offset), Some(log.log_start_offset()));
+    // Nothing comes back.
+    let start = log.log_start_offset();
+    drop((log, manager));
+    assert_eq!(open(dir.path()).log(&partition()).unwrap().log_start_offset(), start);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_takes_its_directory_offline_but_others_serve() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config =
+        BrokerConfig { log_dirs: dirs.iter().map(|dir| dir.path().to_path_buf()).collect(), ..broker(dirs[0].path()) };
+    let manager = LogManager::open(&config, &|_| small()).unwrap();
+    let logs: Vec<_> = (0..2).map(|p| manager.create(&TopicPartition::new("t", p), None, small()).unwrap()).collect();
+    assert_ne!(logs[0].dir().parent(), logs[1].dir().parent(), "new logs go where the fewest are");
+    for log in &logs {
+        append(log, &["a"], 1);
+    }
+    logs[0].log_dir().set_offline("by the test");
+    let refused = logs[0].append_as_leader(records(&["b"], 1), LeaderEpoch(0), AppendOrigin::Client);
+    assert!(matches!(refused, Err(LogError::DirOffline { .. })));
+    append(&logs[1], &["b"], 1);
+    let third = manager.create(&TopicPartition::new("t", 2), None, small()).unwrap();
+    assert_eq!(third.dir().parent(), logs[1].dir().parent());
+    let described: Vec<_> = manager.dirs().iter().map(|dir| (dir.is_offline, dir.logs.len())).collect();
+    assert!(described.contains(&(true, 1)) && described.contains(&(false, 2)), "{described:?}");
+    manager.shutdown();
+    let marked = dirs.iter().filter(|dir| dir.path().join(".kafka_cleanshutdown").exists()).count();
+    assert_eq!(marked, 1, "an offline directory is left to be recovered");
 }

@@ -308,9 +308,10 @@ impl Loader<'_> {
         producer_snapshot::remove(self.dir, |offset| offset > bases[first])?;
         for at in first..self.segments.len() {
             let segment = Arc::clone(&self.segments[at]);
+            let next_base = self.segments.get(at + 1).map(|next| next.base_offset());
             let mut replay = Replay { producers: &mut self.producers, epochs: &mut self.epochs };
             let Recovered { next_offset, damage } =
-                recover_segment(&segment, &mut replay, self.options.config.index_interval_bytes)?;
+                recover_segment(&segment, next_base, &mut replay, self.options.config.index_interval_bytes)?;
             self.next_offset = next_offset;
             if let Some(damage) = damage {
                 let later = self.segments.split_off(at + 1);

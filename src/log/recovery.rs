@@ -108,9 +108,11 @@ pub(super) struct Recovered {
     pub damage: Option<Damage>,
 }
 
-/// Checks every batch, rebuilds the indexes, and cuts the file where the first unsound batch begins.
+/// Checks every batch, rebuilds the indexes, and cuts the file where the first unsound batch begins. `next_base` is that of
+/// the segment that follows.
 pub(super) fn recover_segment(
     segment: &Segment,
+    next_base: Option<i64>,
     replay: &mut Replay<'_>,
     index_interval_bytes: i32,
 ) -> Result<Recovered, LogError> {
@@ -129,7 +131,7 @@ pub(super) fn recover_segment(
             Step::Batch(batch) if batch.base_offset < next_offset => {
                 (batch.position, "has an offset that was there before")
             }
-            Step::Batch(batch) if is_too_far(segment, &batch) => {
+            Step::Batch(batch) if is_too_far(segment, next_base, &batch) => {
                 (batch.position, "has an offset out of the segment's reach")
             }
             Step::Batch(batch) => {
@@ -150,8 +152,10 @@ pub(super) fn recover_segment(
     Ok(Recovered { next_offset, damage })
 }
 
-fn is_too_far(segment: &Segment, batch: &BatchAt) -> bool {
-    batch.last_offset - segment.base_offset() > i64::from(i32::MAX)
+/// Base offsets lie outside the checksum: one that reaches into the next segment, or further than an index can say, is wrong.
+fn is_too_far(segment: &Segment, next_base: Option<i64>, batch: &BatchAt) -> bool {
+    let reach = segment.base_offset().saturating_add(i64::from(i32::MAX));
+    batch.last_offset > reach || next_base.is_some_and(|next| batch.last_offset >= next)
 }
 
 /// Rebuilds the indexes of a segment from the headers of its batches.
