@@ -1,7 +1,9 @@
 //! The group coordinator's pure machine under scenarios and random exploration.
 
+mod driver;
 mod harness;
 mod joining;
 mod offsets;
 mod random;
+mod records;
 mod statics;
