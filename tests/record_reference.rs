@@ -2,6 +2,8 @@
 //!
 //! Needs `java` and the jars of Apache Kafka 3.9.2 (`scripts/kafka libs`, or OTTLA_KAFKA_LIBS).
 
+#[path = "common/record_judge.rs"]
+mod record_judge;
 #[path = "common/records.rs"]
 mod records;
 
@@ -12,7 +14,8 @@ use ottla::record::{
     BatchBuilder, Compression, RawBatch, ValidationError, ValidationErrorKind, ValidationRules, batches, compress,
     decompress, down_convert, validate,
 };
-use records::{Dice, NOW, Reference, hex, mend_crc, random_batch, with_payload};
+use record_judge::{Reference, hex};
+use records::{Dice, NOW, mend_crc, random_batch, with_payload};
 
 const LIMIT: usize = 1 << 20;
 
