@@ -1,4 +1,9 @@
-//! The embedded ZooKeeper server under a real client.
+//! The embedded ZooKeeper server under a real client, and under what no real client sends.
+
+#[path = "common/zookeeper_hostile.rs"]
+mod hostile;
+#[path = "common/zookeeper_raw.rs"]
+mod raw;
 
 use std::time::Duration;
 
@@ -148,5 +153,153 @@ async fn a_second_start_says_what_is_wrong() {
     let error = Server::start(config).await.err().expect("the port is taken").to_string();
     assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("in use"), "{error}");
     assert!(!error.contains('\n'));
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_letter_words_are_answered() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = start(dir.path()).await;
+    let client = connect(&server).await;
+    let ephemeral = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+    client.create("/e", b"", &ephemeral).await.expect("create");
+    let (_, _, _watch) = client.get_and_watch_data("/e").await.expect("get");
+    let session = format!("0x{:x}", client.session_id().0);
+    let address = server.local_addr();
+    let ask = async |word: &'static str| {
+        let answer = tokio::task::spawn_blocking(move || raw::four_letters(address, word)).await;
+        answer.expect("the word is sent").expect("an answer")
+    };
+    assert_eq!(ask("ruok").await, "imok");
+    assert_eq!(ask("ruok\n").await, "imok");
+    assert_eq!(ask("isro").await, "rw");
+    let port = format!("clientPort={}\n", address.port());
+    let cases: [(&str, &[&str]); 12] = [
+        ("srvr", &["Zookeeper version: 3.8.4", "\nMode: standalone\n", "\nNode count: 6\n", "\nZxid: 0x2\n"]),
+        ("stat", &["\nClients:\n /127.0.0.1:", "](queued=0,recved=", "\nConnections: 2\n"]),
+        (
+            "mntr",
+            &["zk_version\t3.8.4", "zk_server_state\tstandalone\n", "zk_ephemerals_count\t1\n", "zk_watch_count\t1\n"],
+        ),
+        ("conf", &[&port, "tickTime=2000\n", "minSessionTimeout=4000\n", "maxSessionTimeout=40000\n"]),
+        ("cons", &[&format!(",sid={session},lop=GETD,"), ",to=6000,"]),
+        (
+            "dump",
+            &["Session Sets (1)/(1):\n1 expire at ", &format!("\n{session}:\n\t/e\n"), "Connections Sets (1)/(1)"],
+        ),
+        ("wchs", &["1 connections watching 1 paths\nTotal watches:1\n"]),
+        ("wchc", &[&format!("{session}\n\t/e\n")]),
+        ("wchp", &[&format!("/e\n\t{session}\n")]),
+        ("envi", &["Environment:\nzookeeper.version=3.8.4"]),
+        ("dirs", &["datadir_size: ", "logdir_size: "]),
+        ("srst", &["Server stats reset.\n"]),
+    ];
+    for (word, parts) in cases {
+        let answer = ask(word).await;
+        for part in parts {
+            assert!(answer.contains(part), "{word}: no {part:?} in {answer}");
+        }
+    }
+    server.shutdown().await;
+}
+
+/// Resident bytes of this process.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages") * 4096
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_bytes_harm_nobody() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = start(dir.path()).await;
+    let client = connect(&server).await;
+    let open = CreateMode::Persistent.with_acls(Acls::anyone_all());
+    client.create("/good", b"", &open).await.expect("create");
+    let before = resident();
+    let address = server.local_addr();
+    let attack = tokio::task::spawn_blocking(move || hostile::attack(address));
+    let mut version = 0;
+    while !attack.is_finished() {
+        version = client.set_data("/good", b"still here", Some(version)).await.expect("set").version;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let held = attack.await.expect("the attack ends");
+    assert!(held.frames >= 500, "only {} frames", held.frames);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 64 << 20, "memory grew by {grown} bytes");
+    let (children, _) = client.get_children("/").await.expect("children");
+    assert_eq!(children, ["good", "zookeeper"]);
+    drop(held);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_of_one_address_are_limited() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = EmbeddedConfig {
+        port: 0,
+        address: "127.0.0.1".to_owned(),
+        max_client_cnxns: 2,
+        ..EmbeddedConfig::new(dir.path())
+    };
+    let server = Server::start(config).await.expect("the server starts");
+    let address = server.local_addr();
+    let connect = move || {
+        let first = raw::Raw::connect(address, 6000);
+        let second = raw::Raw::connect(address, 6000);
+        assert!(raw::Raw::resume(address, 6000, 0, &[], 0).is_none(), "a third connection");
+        drop((first, second));
+    };
+    tokio::task::spawn_blocking(connect).await.expect("two connections");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_when_its_client_is_silent() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = EmbeddedConfig {
+        port: 0,
+        address: "127.0.0.1".to_owned(),
+        tick_time_ms: 50,
+        max_session_timeout_ms: Some(60_000),
+        ..EmbeddedConfig::new(dir.path())
+    };
+    let server = Server::start(config).await.expect("the server starts");
+    let watcher = connect(&server).await;
+    let address = server.local_addr();
+    let silent = tokio::task::spawn_blocking(move || {
+        let mut silent = raw::Raw::connect(address, 100);
+        let create =
+            raw::body(|to| to.string("/e").buffer(None).i32(1).i32(31).string("world").string("anyone").i32(1));
+        silent.ask(1, &create).expect("create");
+        silent
+    });
+    let mut silent = silent.await.expect("a client");
+    let (_, gone) = watcher.check_and_watch_stat("/e").await.expect("exists");
+    assert_eq!(gone.changed().await.event_type, EventType::NodeDeleted);
+    let end = tokio::task::spawn_blocking(move || {
+        let resumed = raw::Raw::resume(address, 100, silent.session, &silent.password, 0);
+        (silent.receive(), resumed.is_none())
+    });
+    assert_eq!(end.await.expect("an end"), (None, true));
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_does_not_cut_a_live_session() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = start(dir.path()).await;
+    let address = server.local_addr();
+    let steal = move || {
+        let mut owner = raw::Raw::connect(address, 6000);
+        assert!(raw::Raw::resume(address, 6000, owner.session, &[7; 16], 0).is_none());
+        assert!(owner.ask(11, &[]).is_ok(), "the owner goes on");
+        let mut mover = raw::Raw::resume(address, 6000, owner.session, &owner.password, 0).expect("it moves");
+        assert!(owner.receive().is_none(), "the old connection ends");
+        assert!(mover.ask(11, &[]).is_ok());
+        assert!(raw::Raw::resume(address, 6000, 0, &[], 1 << 40).is_none(), "a client from the future");
+    };
+    tokio::task::spawn_blocking(steal).await.expect("no theft");
     server.shutdown().await;
 }

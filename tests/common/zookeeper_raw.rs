@@ -119,18 +119,6 @@ pub fn body(write: impl FnOnce(&mut JuteWriter) -> &mut JuteWriter) -> Vec<u8> {
     to.into_bytes()
 }
 
-/// Path and a boolean or nothing: most reads.
-pub fn path_body(path: &str) -> Vec<u8> {
-    body(|to| to.string(path).bool(false))
-}
-
-pub fn write_acl(to: &mut JuteWriter, acl: &[(i32, &str, &str)]) {
-    to.count(acl.len());
-    for (perms, scheme, id) in acl {
-        to.i32(*perms).string(scheme).string(id);
-    }
-}
-
 /// The answer to a four-letter word; `None` if nobody listens.
 pub fn four_letters(address: SocketAddr, word: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;

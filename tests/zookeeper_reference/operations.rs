@@ -3,7 +3,7 @@
 use ottla::zookeeper::embedded::codes::op;
 use ottla::zookeeper::embedded::jute::JuteWriter;
 
-use crate::raw::{body, write_acl};
+use crate::raw::body;
 
 /// A small generator of our own, so that a seed means the same for ever (splitmix64).
 pub struct Dice(u64);
@@ -366,5 +366,12 @@ impl Script {
         };
         body.truncate(self.dice.below(body.len()));
         (op, body)
+    }
+}
+
+fn write_acl(to: &mut JuteWriter, acl: Acl) {
+    to.count(acl.len());
+    for (perms, scheme, id) in acl {
+        to.i32(*perms).string(scheme).string(id);
     }
 }

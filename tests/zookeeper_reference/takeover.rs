@@ -12,7 +12,7 @@ use ottla::zookeeper::embedded::{EmbeddedConfig, JUTE_MAX_BUFFER, Server};
 use crate::compare::Side;
 use crate::jvm::Stock;
 use crate::operations::Script;
-use crate::raw::{Raw, body, four_letters, path_body};
+use crate::raw::{Raw, body, four_letters};
 
 /// Every path with the bytes of its data, stat and ACL.
 type Dump = BTreeMap<String, (Vec<u8>, Vec<u8>)>;
@@ -23,9 +23,9 @@ fn dump(client: &mut Raw) -> Dump {
     let mut dump = Dump::new();
     let mut open = vec!["/".to_owned()];
     while let Some(path) = open.pop() {
-        let data = client.ask(op::GET_DATA, &path_body(&path)).expect("data");
+        let data = client.ask(op::GET_DATA, &body(|to| to.string(&path).bool(false))).expect("data");
         let acl = client.ask(op::GET_ACL, &body(|to| to.string(&path))).expect("an ACL");
-        let children = client.ask(op::GET_CHILDREN, &path_body(&path)).expect("children");
+        let children = client.ask(op::GET_CHILDREN, &body(|to| to.string(&path).bool(false))).expect("children");
         let children = JuteReader::new(&children).strings().expect("names");
         open.extend(children.iter().map(|child| format!("{}/{child}", path.trim_end_matches('/'))));
         dump.insert(path, (data, acl));

@@ -91,8 +91,8 @@ impl Machine {
         self.connections.get_mut(&id)
     }
 
-    pub fn accept(&mut self, id: ConnectionId, peer: SocketAddr) {
-        self.connections.insert(id, Connection::new(peer));
+    pub fn accept(&mut self, id: ConnectionId, peer: SocketAddr, now: Now) {
+        self.connections.insert(id, Connection::new(peer, now.wall_ms));
     }
 
     /// The socket is gone; the session lives on until it expires.

@@ -5,6 +5,7 @@
 
 mod connection;
 mod core;
+mod four_letters;
 mod journal;
 mod outbox;
 
@@ -26,6 +27,7 @@ use super::files::recovery::{self, Recovered};
 use super::files::writer::LogWriter;
 use super::machine::{Machine, Now, Rules};
 use super::{EmbeddedConfig, EmbeddedError, FileError, JUTE_MAX_BUFFER};
+use crate::base::Millis;
 use crate::base::time::{monotonic_ms, wall_ms};
 
 /// After a start that replayed more than this, a snapshot spares the next one the same work.
@@ -50,6 +52,9 @@ struct Shared {
     written: Notify,
     stop: CancellationToken,
     failure: Mutex<Option<FileError>>,
+    port: u16,
+    started_ms: Millis,
+    digest_mismatches: u64,
 }
 
 impl Server {
@@ -60,7 +65,7 @@ impl Server {
         let listeners = listen(&config).await?;
         let address = listeners.iter().find_map(|listener| listener.local_addr().ok());
         let address = address.ok_or_else(|| listen_error(&config, io::ErrorKind::AddrNotAvailable.into()))?;
-        let Recovered { tree, tail, replayed, changed, .. } = recovered;
+        let Recovered { tree, tail, replayed, digest_mismatches, changed } = recovered;
         let log = LogWriter::new(folder.dir(), tail)?;
         let journal = Arc::new(Journal::default());
         let mut core = Core::new(Machine::new(rules, tree, now()), journal.clone(), config.snap_count, replayed);
@@ -75,6 +80,9 @@ impl Server {
             written: Notify::new(),
             stop: CancellationToken::new(),
             failure: Mutex::new(None),
+            port: address.port(),
+            started_ms: monotonic_ms(),
+            digest_mismatches,
         });
         let writer = Some(start_writer(shared.clone(), folder, log)?);
         let tasks = TaskTracker::new();
@@ -237,7 +245,7 @@ async fn accept_loop(shared: Arc<Shared>, listener: TcpListener, tasks: TaskTrac
 
 fn start_connection(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr, tasks: &TaskTracker) {
     let limit = shared.config.max_client_cnxns;
-    let Some((id, outbox)) = shared.core.lock().accept(peer, limit) else {
+    let Some((id, outbox)) = shared.core.lock().accept(peer, limit, now()) else {
         tracing::warn!(%peer, limit, "too many connections from this address");
         return;
     };

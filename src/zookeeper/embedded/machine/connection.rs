@@ -8,9 +8,38 @@ use super::super::reply::{self, no_body};
 use super::super::request::RequestHeader;
 use super::super::watches::ConnectionId;
 use super::{Effect, Machine};
+use crate::base::Millis;
 
 /// More identities than this help nobody but one who wants to fill memory.
 const IDENTITIES_MAX: usize = 64;
+
+/// How long replies took, in milliseconds (`ServerStats`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Latency {
+    pub last_ms: u64,
+    pub max_ms: u64,
+    min_ms: u64,
+    sum_ms: u64,
+    count: u64,
+}
+
+impl Latency {
+    pub fn note(&mut self, millis: u64) {
+        self.min_ms = if self.count == 0 { millis } else { self.min_ms.min(millis) };
+        self.max_ms = self.max_ms.max(millis);
+        self.last_ms = millis;
+        self.sum_ms += millis;
+        self.count += 1;
+    }
+
+    pub fn min_ms(&self) -> u64 {
+        self.min_ms
+    }
+
+    pub fn average_ms(&self) -> f64 {
+        self.sum_ms as f64 / self.count.max(1) as f64
+    }
+}
 
 #[derive(Debug)]
 pub struct Connection {
@@ -23,11 +52,14 @@ pub struct Connection {
     pub last_op: i32,
     pub last_cxid: i32,
     pub last_zxid: i64,
+    pub established_ms: Millis,
+    pub last_response_ms: Millis,
+    pub latency: Latency,
 }
 
 impl Connection {
     /// Everyone is first of all the address they come from.
-    pub fn new(peer: SocketAddr) -> Self {
+    pub fn new(peer: SocketAddr, wall_ms: Millis) -> Self {
         Self {
             peer,
             session: None,
@@ -38,6 +70,9 @@ impl Connection {
             last_op: 0,
             last_cxid: 0,
             last_zxid: 0,
+            established_ms: wall_ms,
+            last_response_ms: 0,
+            latency: Latency::default(),
         }
     }
 
@@ -51,6 +86,17 @@ impl Connection {
 }
 
 impl Machine {
+    pub fn reset_connection_counters(&mut self) {
+        for connection in self.connections.values_mut() {
+            (connection.received, connection.sent, connection.latency) = (0, 0, Latency::default());
+        }
+    }
+
+    /// The session that a connection holds, or 0.
+    pub fn session_of(&self, id: ConnectionId) -> i64 {
+        self.connections.get(&id).and_then(|connection| connection.session).unwrap_or(0)
+    }
+
     /// Adds an identity; a scheme that is not there ends the connection.
     pub(super) fn authenticate(
         &mut self,

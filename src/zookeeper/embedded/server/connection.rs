@@ -10,10 +10,12 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::super::watches::ConnectionId;
 use super::outbox::Outbox;
-use super::{Shared, now};
+use super::{Shared, four_letters, now};
 
 /// How long a client may take to say who it is.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may take to close after us.
+const LINGER: Duration = Duration::from_secs(1);
 /// What is read at once; the buffer grows only with bytes that arrived.
 const READ_BYTES: usize = 8 << 10;
 
@@ -28,19 +30,24 @@ pub async fn serve(shared: Arc<Shared>, id: ConnectionId, outbox: Arc<Outbox>, s
         tracing::debug!(%error, "cannot turn off delayed sending");
     }
     let (from, to) = stream.into_split();
+    let reading = read(&shared, id, &outbox, from);
+    tokio::pin!(reading);
     tokio::select! {
-        () = read(&shared, id, &outbox, from) => {}
-        () = write(&outbox, to) => {}
+        () = &mut reading => {}
+        () = write(&outbox, to) => {
+            // Closing while the peer still sends would take back what it has not read yet.
+            let _ = tokio::time::timeout(LINGER, reading).await;
+        }
         () = outbox.expired() => {}
         () = shared.stop.cancelled() => {}
     }
     shared.core.lock().gone(id);
 }
 
-/// Returns when the peer is gone or sent what cannot be; stays when the server closed, so that the last reply gets out.
+/// Returns when the peer is gone or sent what cannot be. After the server closed, what still comes is thrown away.
 async fn read(shared: &Shared, id: ConnectionId, outbox: &Outbox, mut from: OwnedReadHalf) {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    let first = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(shared, id, &mut from, &mut buffer)).await;
+    let first = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(shared, id, outbox, &mut from, &mut buffer)).await;
     if !matches!(first, Ok(true)) {
         return;
     }
@@ -51,11 +58,31 @@ async fn read(shared: &Shared, id: ConnectionId, outbox: &Outbox, mut from: Owne
             return;
         }
     }
-    std::future::pending().await
+    while fill(&mut from, &mut buffer).await {
+        buffer.clear();
+    }
+    // The peer has said all it will; what is left for it still goes out.
+    if !outbox.is_finished() {
+        std::future::pending().await
+    }
 }
 
-async fn handshake(shared: &Shared, id: ConnectionId, from: &mut OwnedReadHalf, buffer: &mut BytesMut) -> bool {
+async fn handshake(
+    shared: &Shared,
+    id: ConnectionId,
+    outbox: &Outbox,
+    from: &mut OwnedReadHalf,
+    buffer: &mut BytesMut,
+) -> bool {
+    let peer = from.peer_addr();
     loop {
+        if let (Some(word), Ok(peer)) = (buffer.first_chunk::<4>(), &peer)
+            && let Some(answer) = four_letters::answer(shared, *word, *peer)
+        {
+            outbox.push(answer.as_bytes());
+            outbox.close();
+            return true;
+        }
         match take_frame(buffer, shared.config.jute_max_buffer) {
             Ok(Some(frame)) => {
                 shared.core.lock().connect(id, &frame, now());
@@ -100,6 +127,5 @@ async fn write(outbox: &Outbox, mut to: OwnedWriteHalf) {
             return;
         }
     }
-    // The reader half stays open until the peer saw the end of ours.
     let _ = to.shutdown().await;
 }

@@ -4,11 +4,14 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::super::codes::XID_NOTIFICATION;
 use super::super::machine::{Effect, Machine, Now};
 use super::super::watches::ConnectionId;
+use super::four_letters::Counters;
 use super::journal::Journal;
 use super::outbox::Outbox;
 use crate::base::Millis;
+use crate::base::time::{monotonic_ms, wall_ms};
 
 /// Replies held back beyond this stop the reading of requests.
 const HELD_BYTES_MAX: usize = 8 << 20;
@@ -43,9 +46,11 @@ pub struct Core {
     /// Log entries ever handed to the writer, and how many of them are on disk.
     appended: u64,
     durable: u64,
-    held: VecDeque<(u64, Held)>,
+    /// With the entries each needs, and since when it waits.
+    held: VecDeque<(u64, Millis, Held)>,
     held_bytes: usize,
     effects: Vec<Effect>,
+    pub counters: Counters,
 }
 
 impl Core {
@@ -64,11 +69,12 @@ impl Core {
             held: VecDeque::new(),
             held_bytes: 0,
             effects: Vec::new(),
+            counters: Counters::default(),
         }
     }
 
     /// Takes a connection in, unless its address has too many already; a limit of 0 is none.
-    pub fn accept(&mut self, peer: SocketAddr, limit: usize) -> Option<(ConnectionId, Arc<Outbox>)> {
+    pub fn accept(&mut self, peer: SocketAddr, limit: usize, now: Now) -> Option<(ConnectionId, Arc<Outbox>)> {
         let same_address = || self.machine.connections().filter(|(_, other)| other.peer.ip() == peer.ip()).count();
         if limit > 0 && same_address() >= limit {
             return None;
@@ -77,7 +83,7 @@ impl Core {
         self.next_connection += 1;
         let outbox = Arc::new(Outbox::default());
         self.outboxes.insert(id, outbox.clone());
-        self.machine.accept(id, peer);
+        self.machine.accept(id, peer, now);
         Some((id, outbox))
     }
 
@@ -87,29 +93,36 @@ impl Core {
     }
 
     pub fn connect(&mut self, id: ConnectionId, frame: &[u8], now: Now) {
-        self.step(|machine, effects| machine.connect(id, frame, now, effects));
+        self.counters.received += 1;
+        self.step(now, |machine, effects| machine.connect(id, frame, now, effects));
     }
 
     pub fn request(&mut self, id: ConnectionId, frame: &[u8], now: Now) {
-        self.step(|machine, effects| machine.request(id, frame, now, effects));
+        self.counters.received += 1;
+        self.step(now, |machine, effects| machine.request(id, frame, now, effects));
     }
 
     pub fn tick(&mut self, now: Now) {
-        self.step(|machine, effects| machine.tick(now, effects));
+        self.step(now, |machine, effects| machine.tick(now, effects));
     }
 
     pub fn next_deadline(&self) -> Option<Millis> {
         self.machine.next_deadline()
     }
 
-    fn step(&mut self, step: impl FnOnce(&mut Machine, &mut Vec<Effect>)) {
+    /// Effects that wait for the disk.
+    pub fn outstanding(&self) -> usize {
+        self.held.len()
+    }
+
+    fn step(&mut self, now: Now, step: impl FnOnce(&mut Machine, &mut Vec<Effect>)) {
         let mut effects = std::mem::take(&mut self.effects);
         step(&mut self.machine, &mut effects);
         for effect in effects.drain(..) {
             match effect {
                 Effect::Append { zxid, entry } => self.append(zxid, &entry),
-                Effect::Send { to, frame } => self.hold(Held::Send(to, frame)),
-                Effect::Close(id) => self.hold(Held::Close(id)),
+                Effect::Send { to, frame } => self.hold(now, Held::Send(to, frame)),
+                Effect::Close(id) => self.hold(now, Held::Close(id)),
             }
         }
         self.effects = effects;
@@ -141,40 +154,54 @@ impl Core {
         self.held_bytes + self.journal.waiting_bytes() > HELD_BYTES_MAX
     }
 
-    fn hold(&mut self, effect: Held) {
+    fn hold(&mut self, now: Now, effect: Held) {
         if self.durable == self.appended && self.held.is_empty() {
-            self.release(effect);
+            self.release(0, effect);
         } else {
             self.held_bytes += effect.bytes();
-            self.held.push_back((self.appended, effect));
+            self.held.push_back((self.appended, now.monotonic_ms, effect));
         }
     }
 
     /// So many entries more are on disk: opens the gate for everything that needs only those.
     pub fn durable(&mut self, count: u64) {
         self.durable += count;
-        while self.held.front().is_some_and(|(needs, _)| *needs <= self.durable) {
-            if let Some((_, effect)) = self.held.pop_front() {
+        let now_ms = monotonic_ms();
+        while self.held.front().is_some_and(|(needs, ..)| *needs <= self.durable) {
+            if let Some((_, since_ms, effect)) = self.held.pop_front() {
                 self.held_bytes -= effect.bytes();
-                self.release(effect);
+                self.release(u64::try_from(now_ms - since_ms).unwrap_or(0), effect);
             }
         }
     }
 
-    fn release(&mut self, effect: Held) {
+    fn release(&mut self, waited_ms: u64, effect: Held) {
         match effect {
             Held::Send(to, frame) => {
                 if let Some(outbox) = self.outboxes.get(&to) {
                     outbox.push(&frame);
-                    if let Some(connection) = self.machine.connection_mut(to) {
-                        connection.sent += 1;
-                    }
+                    self.note_sent(to, &frame, waited_ms);
                 }
             }
             Held::Close(id) => {
                 if let Some(outbox) = self.outboxes.get(&id) {
                     outbox.close();
                 }
+            }
+        }
+    }
+
+    fn note_sent(&mut self, to: ConnectionId, frame: &[u8], waited_ms: u64) {
+        self.counters.sent += 1;
+        let is_reply = frame.get(4..8) != Some(&XID_NOTIFICATION.to_be_bytes());
+        if is_reply {
+            self.counters.latency.note(waited_ms);
+        }
+        if let Some(connection) = self.machine.connection_mut(to) {
+            connection.sent += 1;
+            connection.last_response_ms = wall_ms();
+            if is_reply {
+                connection.latency.note(waited_ms);
             }
         }
     }

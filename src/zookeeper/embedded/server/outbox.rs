@@ -90,6 +90,12 @@ impl Outbox {
         !state.closed && state.bytes.len() <= FULL_BYTES
     }
 
+    /// Closed, and all of it taken.
+    pub fn is_finished(&self) -> bool {
+        let state = self.state.lock();
+        state.closed && state.bytes.is_empty()
+    }
+
     /// Returns when the connection must end even if its peer reads nothing.
     pub async fn expired(&self) {
         loop {
