@@ -34,6 +34,7 @@ pub mod sync_group;
 pub mod table;
 
 use crate::config::BrokerConfig;
+use crate::controller::{AutoTopicCreation, ControllerHandle};
 use crate::group::GroupCoordinator;
 use crate::replica::fetch_session::FetchSessionCache;
 use crate::replica::{MetadataCache, ReplicaManager};
@@ -52,6 +53,8 @@ pub struct Services {
     pub fetch_sessions: FetchSessionCache,
     pub groups: Arc<GroupCoordinator>,
     pub producer_ids: Arc<ProducerIdManager>,
+    pub controller: ControllerHandle,
+    pub auto_creation: Arc<AutoTopicCreation>,
     pub zookeeper: Zk,
 }
 

@@ -6,6 +6,7 @@
 
 mod coordinators;
 mod identity;
+mod local_channel;
 mod signals;
 mod start;
 mod topic_configs;

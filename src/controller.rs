@@ -2,6 +2,7 @@
 //!
 //! [`machine::Controller`] is pure; every broker has one, and the one that wins the election acts.
 
+pub mod auto_creation;
 mod brokers;
 mod candidacy;
 pub mod channel;
@@ -20,6 +21,7 @@ pub mod requests;
 pub mod topic_plan;
 mod topics;
 
+pub use auto_creation::AutoTopicCreation;
 pub use channel::{ChannelError, Channels, ControlChannel};
 pub use driver::ControllerState;
 pub use handle::ControllerHandle;

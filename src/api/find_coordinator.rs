@@ -58,6 +58,9 @@ fn find(services: &Arc<Services>, listener: &str, key_type: i8, key: &StrBytes) 
     const NOT_YET: &str = "The coordinator is not available.";
     let image = services.metadata.image();
     let Some(topic) = image.topics.get(OFFSETS_TOPIC) else {
+        // The client asks again; by then the topic is there.
+        let auto_creation = services.auto_creation.clone();
+        tokio::spawn(async move { auto_creation.create(OFFSETS_TOPIC).await });
         return failed(ErrorCode::CoordinatorNotAvailable, NOT_YET);
     };
     let partition = topic.partitions.get(&services.groups.partition_for(&shared(key)));

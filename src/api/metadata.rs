@@ -10,7 +10,7 @@ use crate::wire::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use crate::wire::messages::{self, MetadataRequest, MetadataResponse, TopicName};
-use crate::wire::{Outcome, Reply, Request, WireError, text};
+use crate::wire::{Outcome, Reply, Request, RequestHeader, WireError, text};
 use std::sync::Arc;
 
 /// First version with topic ids in the reply, and first with which a client may ask by id.
@@ -27,17 +27,49 @@ pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, Wir
     let topics = match topics_asked(&body, view.version) {
         Asked::Refused(topics) => topics,
         Asked::All => view.all_topics(&body),
-        Asked::These => these_topics(&view, &body),
+        Asked::These => {
+            let (known, missing) = view.these_topics(&body);
+            if may_create(services, &body, view.version) && !missing.is_empty() {
+                return Ok(create_then_answer(services.clone(), request.clone(), body.clone(), missing));
+            }
+            known.into_iter().chain(missing.iter().map(|name| view.missing(name, &body, unknown(name)))).collect()
+        }
     };
-    let mut response = MetadataResponse::default()
-        .with_brokers(view.brokers())
-        .with_cluster_id(Some(text(&services.cluster_id)))
-        .with_controller_id(messages::BrokerId(view.image.controller_id.unwrap_or(BrokerId::NONE).0))
-        .with_topics(topics);
-    if body.include_cluster_authorized_operations && (8..=10).contains(&view.version) {
-        response.cluster_authorized_operations = authorized::CLUSTER;
+    Ok(view.reply(services, &request.header, &body, topics)?.into())
+}
+fn may_create(services: &Services, body: &MetadataRequest, version: i16) -> bool {
+    services.config.auto_create_topics_enable && (body.allow_auto_topic_creation || version < 4)
+}
+
+fn unknown(name: &str) -> ErrorCode {
+    match topic_name::check(name) {
+        Ok(()) => ErrorCode::UnknownTopicOrPartition,
+        Err(_) => ErrorCode::InvalidTopicException,
     }
-    Ok(Reply::message(&request.header, &response)?.into())
+}
+
+/// Writes the znodes of the missing topics, and answers without waiting for their leaders, as Kafka does.
+fn create_then_answer(
+    services: Arc<Services>,
+    request: Request,
+    body: MetadataRequest,
+    missing: Vec<String>,
+) -> Outcome {
+    Outcome::later(async move {
+        let mut created = Vec::with_capacity(missing.len());
+        for name in &missing {
+            created.push(services.auto_creation.create(name).await);
+        }
+        let view = View::new(&services, &request);
+        let (mut topics, still_missing) = view.these_topics(&body);
+        for (name, error) in missing.iter().zip(created).filter(|(name, _)| still_missing.contains(name)) {
+            topics.push(view.missing(name, &body, error));
+        }
+        view.reply(&services, &request.header, &body, topics).unwrap_or_else(|error| {
+            tracing::error!(%error, "a Metadata reply cannot be encoded");
+            Reply::Close
+        })
+    })
 }
 
 enum Asked {
@@ -63,35 +95,6 @@ fn topics_asked(body: &MetadataRequest, version: i16) -> Asked {
     Asked::These
 }
 
-fn these_topics(view: &View, body: &MetadataRequest) -> Vec<MetadataResponseTopic> {
-    let mut answered = Vec::new();
-    let mut missing: Vec<&str> = Vec::new();
-    for topic in body.topics.iter().flatten() {
-        match &topic.name {
-            None => answered.push(view.topic_by_id(TopicId(topic.topic_id), body)),
-            Some(name) => match view.image.topics.get_key_value(&***name) {
-                Some((name, topic)) => answered.push(view.topic(name, topic, body)),
-                None if !missing.contains(&&***name) => missing.push(name),
-                None => {}
-            },
-        }
-    }
-    for name in missing {
-        let error = match topic_name::check(name) {
-            Ok(()) => ErrorCode::UnknownTopicOrPartition,
-            Err(_) => ErrorCode::InvalidTopicException,
-        };
-        answered.push(
-            MetadataResponseTopic::default()
-                .with_name(Some(TopicName(text(name))))
-                .with_is_internal(is_internal(name) && view.version >= 1)
-                .with_error_code(error.code())
-                .with_topic_authorized_operations(view.authorized(body)),
-        );
-    }
-    answered
-}
-
 /// The cluster as one client sees it.
 struct View<'a> {
     image: Arc<MetadataImage>,
@@ -99,7 +102,55 @@ struct View<'a> {
     version: i16,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    fn new(services: &Services, request: &'a Request) -> View<'a> {
+        let image = services.metadata.image();
+        View { image, listener: &request.connection.listener, version: request.header.version }
+    }
+
+    fn reply(
+        &self,
+        services: &Services,
+        header: &RequestHeader,
+        body: &MetadataRequest,
+        topics: Vec<MetadataResponseTopic>,
+    ) -> Result<Reply, WireError> {
+        let mut response = MetadataResponse::default()
+            .with_brokers(self.brokers())
+            .with_cluster_id(Some(text(&services.cluster_id)))
+            .with_controller_id(messages::BrokerId(self.image.controller_id.unwrap_or(BrokerId::NONE).0))
+            .with_topics(topics);
+        if body.include_cluster_authorized_operations && (8..=10).contains(&self.version) {
+            response.cluster_authorized_operations = authorized::CLUSTER;
+        }
+        Reply::message(header, &response)
+    }
+
+    /// The topics of the request that there are, and the names of those that there are not.
+    fn these_topics(&self, body: &MetadataRequest) -> (Vec<MetadataResponseTopic>, Vec<String>) {
+        let mut known = Vec::new();
+        let mut missing: Vec<String> = Vec::new();
+        for topic in body.topics.iter().flatten() {
+            match &topic.name {
+                None => known.push(self.topic_by_id(TopicId(topic.topic_id), body)),
+                Some(name) => match self.image.topics.get_key_value(&***name) {
+                    Some((name, topic)) => known.push(self.topic(name, topic, body)),
+                    None if !missing.iter().any(|other| **other == ***name) => missing.push(name.to_string()),
+                    None => {}
+                },
+            }
+        }
+        (known, missing)
+    }
+
+    fn missing(&self, name: &str, body: &MetadataRequest, error: ErrorCode) -> MetadataResponseTopic {
+        MetadataResponseTopic::default()
+            .with_name(Some(TopicName(text(name))))
+            .with_is_internal(is_internal(name) && self.version >= 1)
+            .with_error_code(error.code())
+            .with_topic_authorized_operations(self.authorized(body))
+    }
+
     fn authorized(&self, body: &MetadataRequest) -> i32 {
         match body.include_topic_authorized_operations && self.version >= 8 {
             true => authorized::TOPIC,

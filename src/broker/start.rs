@@ -2,10 +2,12 @@
 
 use super::coordinators::{Coordinators, ReplicatedOffsets};
 use super::identity::{self, IdentityError};
+use super::local_channel::LocalChannels;
 use super::topic_configs::TopicZnodes;
 use crate::api::{self, Services};
 use crate::base::BrokerId;
 use crate::config::{BrokerConfig, LogConfig};
+use crate::controller::{self, AutoTopicCreation, ControllerHandle};
 use crate::group::GroupCoordinator;
 use crate::log::{LogError, LogManager, read_meta_properties, write_meta_properties};
 use crate::net::{NetError, Server};
@@ -14,7 +16,7 @@ use crate::replica::{MetadataCache, ReplicaManager};
 use crate::transaction::{ProducerIdManager, ZkProducerIdBlocks};
 use crate::zookeeper::configs;
 use crate::zookeeper::embedded::{self, EmbeddedConfig, EmbeddedError};
-use crate::zookeeper::paths::EntityConfig;
+use crate::zookeeper::paths::{ConfigEntity, EntityConfig};
 use crate::zookeeper::registration::{self, Leftover, Registrar, RegistrationError};
 use crate::zookeeper::{Zk, ZkConfig, ZkError};
 use std::sync::Arc;
@@ -49,6 +51,7 @@ pub struct Running {
     zookeeper: Zk,
     embedded: Option<embedded::Server>,
     logs: Arc<LogManager>,
+    controller: ControllerHandle,
     _registrar: Registrar,
 }
 
@@ -84,6 +87,11 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
     let groups = GroupCoordinator::new(&config, Arc::new(offsets), data.clone());
     replicas.add_listener(Arc::new(Coordinators { groups: groups.clone() }));
     let id_blocks = ZkProducerIdBlocks { zookeeper: zookeeper.clone(), broker: id };
+    follow_broker_epoch(&registrar, &replicas);
+    let channels = Arc::new(LocalChannels { replicas: replicas.clone() });
+    let controller = ControllerHandle::start(&zookeeper, &registrar, controller_settings(&config, id), channels);
+    let auto_creation = AutoTopicCreation::new(controller.clone(), config.clone(), metadata.clone());
+    follow_configs(&zookeeper, &config, &replicas);
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let services = Arc::new(Services {
         config,
@@ -93,13 +101,15 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
         fetch_sessions: FetchSessionCache::new(slots),
         groups,
         producer_ids: ProducerIdManager::new(Arc::new(id_blocks)),
+        controller: controller.clone(),
+        auto_creation: Arc::new(auto_creation),
         zookeeper: zookeeper.clone(),
     });
     {
         let _on_data = data.enter();
         server.serve(Arc::new(move |request| api::dispatch(&services, request)));
     }
-    Ok(Running { server, zookeeper, embedded, logs, _registrar: registrar })
+    Ok(Running { server, zookeeper, embedded, logs, controller, _registrar: registrar })
 }
 
 /// The id from the configuration, the log directories, or a new one from ZooKeeper.
@@ -143,6 +153,36 @@ pub(super) fn log_config(config: &BrokerConfig, topic: &str, overrides: &EntityC
     })
 }
 
+fn controller_settings(config: &BrokerConfig, broker: BrokerId) -> controller::Settings {
+    controller::Settings {
+        broker,
+        inter_broker_listener: config.inter_broker_listener_name.clone(),
+        delete_topic_enable: config.delete_topic_enable,
+        unclean_leader_election: config.log.unclean_leader_election_enable,
+        auto_rebalance: None,
+    }
+}
+
+/// Each new registration has a new epoch, by which requests meant for an earlier life are refused.
+fn follow_broker_epoch(registrar: &Registrar, replicas: &Arc<ReplicaManager>) {
+    let (mut epochs, replicas) = (registrar.subscribe(), replicas.clone());
+    tokio::spawn(async move {
+        while epochs.changed().await.is_ok() {
+            replicas.set_broker_epoch(*epochs.borrow_and_update());
+        }
+    });
+}
+
+/// Topics' settings take effect when they change.
+fn follow_configs(zookeeper: &Zk, config: &Arc<BrokerConfig>, replicas: &Arc<ReplicaManager>) {
+    let (config, replicas) = (config.clone(), replicas.clone());
+    configs::listen(zookeeper.clone(), move |entity, overrides| {
+        if let ConfigEntity::Topic(topic) = entity {
+            replicas.set_topic_config(&topic, &log_config(&config, &topic, &overrides));
+        }
+    });
+}
+
 fn millis(ms: i32) -> Duration {
     Duration::from_millis(ms.max(0) as u64)
 }
@@ -181,6 +221,7 @@ impl Running {
         if tokio::task::spawn_blocking(move || logs.shutdown()).await.is_err() {
             tracing::error!("closing the logs failed; the next start recovers them");
         }
+        self.controller.stop().await;
         self.zookeeper.close().await;
         if let Some(embedded) = self.embedded {
             embedded.shutdown().await;

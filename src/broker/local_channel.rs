@@ -1,0 +1,59 @@
+//! The controller's way to the broker of its own process: a call. To others there is none yet.
+
+use crate::base::{BrokerId, ErrorCode};
+use crate::controller::channel::Sent;
+use crate::controller::{ChannelError, Channels, ControlChannel, ControlRequest, ControlResponse};
+use crate::replica::ReplicaManager;
+use crate::wire::messages::UpdateMetadataResponse;
+use crate::zookeeper::paths::BrokerInfo;
+use std::sync::Arc;
+
+pub struct LocalChannels {
+    pub replicas: Arc<ReplicaManager>,
+}
+
+impl Channels for LocalChannels {
+    fn open(&self, broker: BrokerId, _info: &BrokerInfo) -> Arc<dyn ControlChannel> {
+        match broker == self.replicas.local() {
+            true => Arc::new(Local { replicas: self.replicas.clone() }),
+            false => Arc::new(Remote { broker }),
+        }
+    }
+}
+
+struct Local {
+    replicas: Arc<ReplicaManager>,
+}
+
+impl ControlChannel for Local {
+    fn send(&self, request: ControlRequest) -> Sent {
+        let replicas = self.replicas.clone();
+        Box::pin(async move {
+            Ok(match request {
+                ControlRequest::LeaderAndIsr(request) => {
+                    ControlResponse::LeaderAndIsr(replicas.leader_and_isr(&request).await)
+                }
+                ControlRequest::UpdateMetadata(request) => {
+                    let error = replicas.update_metadata(&request).await.err().unwrap_or(ErrorCode::None);
+                    let response = UpdateMetadataResponse::default().with_error_code(error.code());
+                    ControlResponse::UpdateMetadata(response)
+                }
+                ControlRequest::StopReplica(request) => {
+                    ControlResponse::StopReplica(replicas.stop_replica(&request).await)
+                }
+            })
+        })
+    }
+}
+
+struct Remote {
+    broker: BrokerId,
+}
+
+impl ControlChannel for Remote {
+    fn send(&self, _request: ControlRequest) -> Sent {
+        let reason =
+            format!("broker {} is another process: clusters of several brokers are not supported yet", self.broker);
+        Box::pin(std::future::ready(Err(ChannelError(reason))))
+    }
+}
