@@ -1,7 +1,7 @@
 //! What DescribeConfigs, AlterConfigs and IncrementalAlterConfigs share: resources, their dynamic configs, refusals.
 
 use super::Services;
-use crate::base::ErrorCode;
+use crate::base::{BrokerId, ErrorCode};
 use crate::config::alter::{self, AlterError, Subject};
 use crate::config::describe::Dynamic;
 use crate::zookeeper::paths::{ConfigEntity, EntityConfig};
@@ -55,12 +55,12 @@ impl From<ZkError> for Refusal {
 }
 
 /// A broker serves its own configs and those of all brokers, which have the empty name.
-pub fn broker_subject(own_id: i32, name: &str) -> Result<Subject, Refusal> {
+pub fn broker_subject(own_id: BrokerId, name: &str) -> Result<Subject, Refusal> {
     if name.is_empty() {
         return Ok(Subject::BrokerDefaults);
     }
     match name.parse::<i32>() {
-        Ok(id) if id == own_id => Ok(Subject::Broker),
+        Ok(id) if id == own_id.0 => Ok(Subject::Broker),
         Ok(id) => Err(Refusal::request(format!("this is broker {own_id}, not {id}: ask that one"))),
         Err(_) => Err(Refusal::request(format!("broker id {name:?} is not a number"))),
     }
@@ -77,8 +77,8 @@ pub fn alterable(services: &Services, kind: i8, name: &str) -> Result<(Subject, 
         TOPIC if !services.metadata.image().topics.contains_key(name) => Err(Refusal::unknown_topic(name)),
         TOPIC => Ok((Subject::Topic, ConfigEntity::Topic(name.to_owned()))),
         BROKER => {
-            let subject = broker_subject(services.config.broker_id, name)?;
-            let id = crate::base::BrokerId(services.config.broker_id);
+            let id = services.replicas.local();
+            let subject = broker_subject(id, name)?;
             Ok((subject, ConfigEntity::Broker((subject == Subject::Broker).then_some(id))))
         }
         other => Err(Refusal::request(format!("configs of resource type {other} cannot be changed"))),
@@ -110,10 +110,10 @@ mod tests {
 
     #[test]
     fn a_broker_speaks_for_itself_and_for_all() {
-        assert_eq!(broker_subject(3, ""), Ok(Subject::BrokerDefaults));
-        assert_eq!(broker_subject(3, "3"), Ok(Subject::Broker));
+        assert_eq!(broker_subject(BrokerId(3), ""), Ok(Subject::BrokerDefaults));
+        assert_eq!(broker_subject(BrokerId(3), "3"), Ok(Subject::Broker));
         for name in ["4", "x", "-", "99999999999"] {
-            assert_eq!(broker_subject(3, name).expect_err(name).code, ErrorCode::InvalidRequest);
+            assert_eq!(broker_subject(BrokerId(3), name).expect_err(name).code, ErrorCode::InvalidRequest);
         }
     }
 }

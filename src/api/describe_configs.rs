@@ -4,7 +4,7 @@
 
 use super::Services;
 use super::config_resource::{BROKER, BROKER_LOGGER, Refusal, TOPIC, broker_subject};
-use crate::base::{BrokerId, ErrorCode, topic_name};
+use crate::base::{ErrorCode, topic_name};
 use crate::config::alter::Subject;
 use crate::config::definitions::Kind;
 use crate::config::describe::{self, Dynamic, Entry, Source, Sources};
@@ -57,7 +57,7 @@ fn asked(services: &Services, request: &DescribeConfigsRequest) -> Vec<Result<As
         if !seen.insert((resource.resource_type, resource.resource_name.clone())) {
             return Err(Refusal::repeated());
         }
-        let id = services.config.broker_id;
+        let id = services.replicas.local();
         match resource.resource_type {
             TOPIC if !topic_name::is_legal(name) => {
                 Err(Refusal::new(ErrorCode::InvalidTopicException, format!("{name:?} is not a topic name")))
@@ -75,7 +75,7 @@ fn asked(services: &Services, request: &DescribeConfigsRequest) -> Vec<Result<As
 }
 
 fn own_entity(services: &Services) -> ConfigEntity {
-    ConfigEntity::Broker(Some(BrokerId(services.config.broker_id)))
+    ConfigEntity::Broker(Some(services.replicas.local()))
 }
 
 async fn read(services: &Services, asked: &[Result<Asked, Refusal>]) -> Read {

@@ -1,5 +1,6 @@
 //! The broker's own settings, typed (class `KafkaConfig`). Built once from the properties; fields carry Kafka's names.
 
+use super::describe::{self, Dynamic, Sources};
 use super::error::ConfigError;
 use super::listeners::Listeners;
 use super::log_config::LogConfig;
@@ -90,6 +91,8 @@ pub struct BrokerConfig {
     pub log: LogConfig,
     /// What files and flags set, as it stands there: for DescribeConfigs.
     pub settings: Settings,
+    /// The same with dynamic configs over it: what all the values above come from.
+    pub effective: Settings,
 }
 
 impl BrokerConfig {
@@ -154,7 +157,17 @@ impl BrokerConfig {
             log_flush_scheduler_interval_ms: values.whole("log.flush.scheduler.interval.ms")?,
             log: LogConfig::from_values(&topic_values::of(&values, &BTreeMap::new())?),
             settings: settings.clone(),
+            effective: settings.clone(),
         })
+    }
+}
+
+impl BrokerConfig {
+    /// The same broker with dynamic configs, those of all brokers and its own, over its file. Dynamic values that are not
+    /// valid are passed over; values that do not go together with others are an error.
+    pub fn with_dynamic(&self, defaults: &Dynamic, broker: &Dynamic) -> Result<BrokerConfig, ConfigError> {
+        let effective = describe::effective(&Sources { file: &self.settings, defaults, broker });
+        Ok(BrokerConfig { settings: self.settings.clone(), ..BrokerConfig::from_settings(&effective)? })
     }
 }
 
@@ -204,5 +217,28 @@ fn zookeeper_connection_timeout_ms(values: &Values) -> Result<i32, ConfigError> 
     match values.value("zookeeper.connection.timeout.ms")? {
         Some(_) => values.int("zookeeper.connection.timeout.ms"),
         None => values.int("zookeeper.session.timeout.ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dynamic_configs_stand_over_the_file() {
+        let mut settings = Settings::default();
+        settings.set("log.retention.hours", "2", "f");
+        settings.set("num.io.threads", "4", "f");
+        let file = BrokerConfig::from_settings(&settings).expect("valid");
+        let dynamic =
+            |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let defaults: Dynamic =
+            dynamic(&[("log.retention.ms", "5"), ("num.io.threads", "x"), ("message.max.bytes", "7")]);
+        let own: Dynamic = dynamic(&[("message.max.bytes", "8")]);
+        let config = file.with_dynamic(&defaults, &own).expect("valid");
+        assert_eq!((config.log.retention_ms, config.log.max_message_bytes, config.num_io_threads), (5, 8, 4));
+        assert_eq!(LogConfig::with_overrides(&config, &Dynamic::new()).expect("valid"), config.log);
+        assert_eq!(config.settings, file.settings, "the file is still what it was");
+        assert_eq!(config.with_dynamic(&Dynamic::new(), &Dynamic::new()).expect("valid"), file);
     }
 }

@@ -73,8 +73,20 @@ impl LogConfig {
         broker: &BrokerConfig,
         overrides: &BTreeMap<String, String>,
     ) -> Result<LogConfig, ConfigError> {
-        let values = topic_values::of(&Values { settings: &broker.settings }, overrides)?;
+        let values = topic_values::of(&Values { settings: &broker.effective }, overrides)?;
         Ok(LogConfig::from_values(&values))
+    }
+
+    /// The same for overrides that somebody else has accepted: each one that is not valid here is passed over and reported,
+    /// and does not keep the others from being used.
+    pub fn with_stored_overrides(
+        broker: &BrokerConfig,
+        overrides: &BTreeMap<String, String>,
+    ) -> (LogConfig, Vec<ConfigError>) {
+        let check = |(name, raw): (&String, &String)| topic_values::validate_topic_config(name, raw).err();
+        let errors = overrides.iter().filter_map(check).collect();
+        let values = topic_values::lenient(&Values { settings: &broker.effective }, overrides);
+        (LogConfig::from_values(&values), errors)
     }
 
     pub fn from_values(values: &TopicValues) -> LogConfig {
@@ -171,6 +183,15 @@ mod tests {
         let config = of(&[("message.timestamp.difference.max.ms", "3"), ("message.timestamp.after.max.ms", "4")]);
         let config = config.expect("valid");
         assert_eq!((config.message_timestamp_before_max_ms, config.message_timestamp_after_max_ms), (3, 4));
+    }
+
+    #[test]
+    fn a_stored_value_that_is_wrong_spoils_no_other() {
+        let overrides = [("retention.ms", "5"), ("segment.bytes", "x"), ("a.b", "1")];
+        let overrides = overrides.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let (config, errors) = LogConfig::with_stored_overrides(&BrokerConfig::default(), &overrides);
+        assert_eq!(config, LogConfig { retention_ms: 5, ..LogConfig::default() });
+        assert_eq!(errors.len(), 2);
     }
 
     #[test]
