@@ -26,11 +26,16 @@ fn ready(result: Result<i64, ErrorCode>) -> Append {
 impl OffsetsLog for ReplicatedOffsets {
     fn append(&self, partition: i32, batch: ValidatedBatch) -> Append {
         let appended = self.replicas.partition(OFFSETS_TOPIC, partition).and_then(|partition| {
+            let limit = partition.log().config().max_message_bytes;
+            if batch.size_bytes() > usize::try_from(limit).unwrap_or(0) {
+                return Ok(None);
+            }
             let info = partition.append(ValidatedRecords::from_batch(batch), AppendOrigin::Coordinator, true)?;
-            Ok((partition, info))
+            Ok(Some((partition, info)))
         });
         let (partition, info) = match appended {
-            Ok(appended) => appended,
+            Ok(Some(appended)) => appended,
+            Ok(None) => return ready(Err(ErrorCode::MessageTooLarge)),
             Err(error) => return ready(Err(of_replica(&error))),
         };
         let (first, end) = (info.first_offset, info.last_offset + 1);

@@ -9,6 +9,7 @@ use super::records::CoordinatorRecord;
 use super::shard::{GroupShard, Purpose, Step};
 use super::state::{Group, GroupState};
 use crate::base::ErrorCode;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Tombstones are written in batches of about this many bytes, far below any `max.message.bytes`.
@@ -196,7 +197,7 @@ pub(super) fn delete_offsets(step: &mut Step<'_>, group: &mut Group, token: Repl
         _ => return step.reply(token, offset_delete_error(ErrorCode::NonEmptyGroup)),
     };
     let mut errors = Vec::with_capacity(request.partitions.len());
-    let mut deleted = Vec::new();
+    let mut deleted = BTreeSet::new();
     for (topic, partition) in &request.partitions {
         if !all_allowed && group.is_subscribed(topic) {
             errors.push(ErrorCode::GroupSubscribedToTopic);
@@ -204,23 +205,29 @@ pub(super) fn delete_offsets(step: &mut Step<'_>, group: &mut Group, token: Repl
         }
         errors.push(ErrorCode::None);
         if group.offsets.get(topic, *partition).is_some() {
-            deleted.push((topic.clone(), *partition));
+            deleted.insert((topic.clone(), *partition));
         }
     }
-    let records = tombstones(group, deleted);
-    let purpose = Purpose::OffsetDelete { reply: token, errors: errors.clone() };
+    end_if_nothing_left(group, deleted.len());
+    let records = tombstones(group, deleted.into_iter().collect());
+    let purpose = Purpose::OffsetDelete { group: group.id.clone(), reply: token, errors: errors.clone() };
     if !append_in_batches(step, records, purpose) {
+        group.revive();
         let response = OffsetDeleteResponse { error: ErrorCode::None, partitions: errors };
         step.reply(token, Response::OffsetDelete(response));
     }
 }
 
-/// Removes offsets that nobody asked to remove, and the group with them if that leaves it without anything.
-fn give_up(step: &mut Step<'_>, group: &mut Group, partitions: Vec<(Arc<str>, i32)>) {
-    let nothing_left = group.offsets.has_only(partitions.len());
-    if group.is(GroupState::Empty) && nothing_left && group.pending_members.is_empty() {
+/// An empty group ends with the last of its offsets, `removed` of which are about to go.
+fn end_if_nothing_left(group: &mut Group, removed: usize) {
+    if group.is(GroupState::Empty) && group.offsets.has_only(removed) && group.pending_members.is_empty() {
         group.mark_dead();
     }
+}
+
+/// Removes offsets that nobody asked to remove, and the group with them if that leaves it without anything.
+fn give_up(step: &mut Step<'_>, group: &mut Group, partitions: Vec<(Arc<str>, i32)>) {
+    end_if_nothing_left(group, partitions.len());
     let records = tombstones(group, partitions);
     let purpose = Purpose::Housekeeping { group: group.id.clone() };
     if !append_in_batches(step, records, purpose) {

@@ -52,7 +52,7 @@ pub(super) enum Purpose {
     /// The deletion of a whole group.
     DeleteGroup { group: Arc<str>, reply: ReplyToken },
     /// The deletion of some offsets.
-    OffsetDelete { reply: ReplyToken, errors: Vec<ErrorCode> },
+    OffsetDelete { group: Arc<str>, reply: ReplyToken, errors: Vec<ErrorCode> },
     /// All but the last of the batches that belong together.
     Part,
     /// Nobody waits: an empty generation, expired offsets.
@@ -362,7 +362,8 @@ impl GroupShard {
                 let error = error.map_or(ErrorCode::None, commit::store_error);
                 effects.push(Effect::Reply(reply, Response::DeleteGroup(error)));
             }
-            Purpose::OffsetDelete { reply, errors } => {
+            Purpose::OffsetDelete { group, reply, errors } => {
+                self.with_group(now, effects, &group, |_, group| group.revive());
                 let partitions = commit::fill_errors(errors, error.map(commit::store_error));
                 let response = super::message::OffsetDeleteResponse { error: ErrorCode::None, partitions };
                 effects.push(Effect::Reply(reply, Response::OffsetDelete(response)));
