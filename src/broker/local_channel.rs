@@ -3,6 +3,7 @@
 use crate::base::{BrokerId, ErrorCode};
 use crate::controller::channel::Sent;
 use crate::controller::{ChannelError, Channels, ControlChannel, ControlRequest, ControlResponse};
+use crate::group::GroupCoordinator;
 use crate::replica::ReplicaManager;
 use crate::wire::messages::UpdateMetadataResponse;
 use crate::zookeeper::paths::BrokerInfo;
@@ -10,12 +11,13 @@ use std::sync::Arc;
 
 pub struct LocalChannels {
     pub replicas: Arc<ReplicaManager>,
+    pub groups: Arc<GroupCoordinator>,
 }
 
 impl Channels for LocalChannels {
     fn open(&self, broker: BrokerId, _info: &BrokerInfo) -> Arc<dyn ControlChannel> {
         match broker == self.replicas.local() {
-            true => Arc::new(Local { replicas: self.replicas.clone() }),
+            true => Arc::new(Local { replicas: self.replicas.clone(), groups: self.groups.clone() }),
             false => Arc::new(Remote { broker }),
         }
     }
@@ -23,18 +25,21 @@ impl Channels for LocalChannels {
 
 struct Local {
     replicas: Arc<ReplicaManager>,
+    groups: Arc<GroupCoordinator>,
 }
 
 impl ControlChannel for Local {
     fn send(&self, request: ControlRequest) -> Sent {
-        let replicas = self.replicas.clone();
+        let (replicas, groups) = (self.replicas.clone(), self.groups.clone());
         Box::pin(async move {
             Ok(match request {
                 ControlRequest::LeaderAndIsr(request) => {
                     ControlResponse::LeaderAndIsr(replicas.leader_and_isr(&request).await)
                 }
                 ControlRequest::UpdateMetadata(request) => {
-                    let error = replicas.update_metadata(&request).await.err().unwrap_or(ErrorCode::None);
+                    let updated = replicas.update_metadata(&request).await;
+                    let error = updated.map(|deleted| groups.on_partitions_deleted(&deleted)).err();
+                    let error = error.unwrap_or(ErrorCode::None);
                     let response = UpdateMetadataResponse::default().with_error_code(error.code());
                     ControlResponse::UpdateMetadata(response)
                 }

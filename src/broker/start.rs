@@ -4,6 +4,7 @@ use super::coordinators::{Coordinators, ReplicatedOffsets};
 use super::identity::{self, IdentityError};
 use super::local_channel::LocalChannels;
 use super::topic_configs::TopicZnodes;
+use crate::api::find_coordinator::OFFSETS_TOPIC;
 use crate::api::{self, Services};
 use crate::base::BrokerId;
 use crate::config::{BrokerConfig, LogConfig};
@@ -52,6 +53,7 @@ pub struct Running {
     embedded: Option<embedded::Server>,
     logs: Arc<LogManager>,
     controller: ControllerHandle,
+    groups: Arc<GroupCoordinator>,
     _registrar: Registrar,
 }
 
@@ -88,8 +90,11 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
     replicas.add_listener(Arc::new(Coordinators { groups: groups.clone() }));
     let id_blocks = ZkProducerIdBlocks { zookeeper: zookeeper.clone(), broker: id };
     follow_broker_epoch(&registrar, &replicas);
-    let channels = Arc::new(LocalChannels { replicas: replicas.clone() });
+    let channels = Arc::new(LocalChannels { replicas: replicas.clone(), groups: groups.clone() });
     let controller = ControllerHandle::start(&zookeeper, &registrar, controller_settings(&config, id), channels);
+    if let Some((topic, _)) = controller.topic(OFFSETS_TOPIC).await? {
+        groups.set_partition_count(topic.partitions.len() as i32);
+    }
     let auto_creation = AutoTopicCreation::new(controller.clone(), config.clone(), metadata.clone());
     follow_configs(&zookeeper, &config, &replicas);
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
@@ -99,7 +104,7 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
         metadata,
         replicas,
         fetch_sessions: FetchSessionCache::new(slots),
-        groups,
+        groups: groups.clone(),
         producer_ids: ProducerIdManager::new(Arc::new(id_blocks)),
         controller: controller.clone(),
         auto_creation: Arc::new(auto_creation),
@@ -109,7 +114,7 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
         let _on_data = data.enter();
         server.serve(Arc::new(move |request| api::dispatch(&services, request)));
     }
-    Ok(Running { server, zookeeper, embedded, logs, controller, _registrar: registrar })
+    Ok(Running { server, zookeeper, embedded, logs, controller, groups, _registrar: registrar })
 }
 
 /// The id from the configuration, the log directories, or a new one from ZooKeeper.
@@ -215,6 +220,8 @@ impl Running {
 
     /// Stops in the order that loses nothing: requests, logs, registration, ZooKeeper.
     pub async fn stop(self) {
+        // Who waits for a rebalance is answered, so that draining does not wait for it.
+        self.groups.shutdown();
         self.server.shutdown(DRAIN).await;
         let logs = self.logs;
         // Closing writes to disk, and the session has to be kept alive meanwhile.
