@@ -30,6 +30,10 @@ impl Drop for Java {
 }
 
 pub fn java(main: &str, options: &[&str], arguments: &[&str], log: &Path) -> Java {
+    java_reading(main, options, arguments, log, Stdio::null())
+}
+
+pub fn java_reading(main: &str, options: &[&str], arguments: &[&str], log: &Path, input: Stdio) -> Java {
     let output = std::fs::File::create(log).expect("a file for the output");
     let child = Command::new("java")
         .args(["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
@@ -38,7 +42,7 @@ pub fn java(main: &str, options: &[&str], arguments: &[&str], log: &Path) -> Jav
         .arg(libs().join("*"))
         .arg(main)
         .args(arguments)
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(output.try_clone().expect("a second handle"))
         .stderr(output)
         .spawn()

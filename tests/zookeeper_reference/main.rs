@@ -4,7 +4,9 @@
 
 mod compare;
 mod jvm;
+mod kafka;
 mod operations;
+mod shell;
 mod takeover;
 
 #[path = "../common/zookeeper_raw.rs"]
