@@ -18,6 +18,10 @@ mod partitions;
 pub mod placement;
 mod replicas;
 pub mod requests;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod simulated;
 pub mod topic_plan;
 mod topics;
 

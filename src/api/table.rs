@@ -46,15 +46,20 @@ pub static APIS: &[Api] = &[
     api(15, "DescribeGroups", 0..=5, Class::Group, describe_groups::handle),
     api(16, "ListGroups", 0..=5, Class::Group, list_groups::handle),
     api(18, "ApiVersions", 0..=4, Class::Auth, api_versions::handle),
+    api(19, "CreateTopics", 0..=7, Class::Controller, create_topics::handle),
+    api(20, "DeleteTopics", 0..=6, Class::Controller, delete_topics::handle),
     api(21, "DeleteRecords", 0..=2, Class::Data, delete_records::handle),
     api(22, "InitProducerId", 0..=5, Class::Data, init_producer_id::handle),
     api(23, "OffsetForLeaderEpoch", 0..=4, Class::Data, offset_for_leader_epoch::handle),
     api(32, "DescribeConfigs", 0..=4, Class::Admin, describe_configs::handle),
     api(33, "AlterConfigs", 0..=2, Class::Admin, alter_configs::handle),
     api(35, "DescribeLogDirs", 0..=4, Class::Admin, describe_log_dirs::handle),
+    api(37, "CreatePartitions", 0..=3, Class::Controller, create_partitions::handle),
     api(42, "DeleteGroups", 0..=2, Class::Group, delete_groups::handle),
+    api(43, "ElectLeaders", 0..=2, Class::Controller, elect_leaders::handle),
     api(44, "IncrementalAlterConfigs", 0..=1, Class::Admin, incremental_alter_configs::handle),
     api(47, "OffsetDelete", 0..=0, Class::Group, offset_delete::handle),
+    api(60, "DescribeCluster", 0..=1, Class::Admin, describe_cluster::handle),
 ];
 
 pub fn find(key: i16) -> Option<&'static Api> {

@@ -3,6 +3,8 @@
 const LENGTH_MAX: usize = 249;
 
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+/// KRaft's; nobody may create it.
+pub const CLUSTER_METADATA: &str = "__cluster_metadata";
 pub const TRANSACTION_STATE: &str = "__transaction_state";
 
 /// Whether only brokers write the topic.

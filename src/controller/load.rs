@@ -218,8 +218,9 @@ impl Controller {
             // Brokers have to know who is alive before any LeaderAndIsr names a leader.
             Task::AnnounceBrokers,
             Task::Replicas { replicas: online, phase: ReplicaPhase::Online },
-            Task::Replicas { replicas: offline, phase: ReplicaPhase::Offline },
+            // An election takes the dead out of the ISR with the same write; what is left to do after it is little.
             Task::ElectOffline,
+            Task::Replicas { replicas: offline, phase: ReplicaPhase::Offline },
             Task::DeleteMarkersChanged,
             Task::PreferredElectionZnode,
         ];

@@ -29,10 +29,12 @@ impl Controller {
     }
 
     pub(super) fn read_topic(&mut self, topic: Arc<str>) {
-        if self.context.topics.contains_key(&topic) {
-            let read = Operation::get_and_watch(paths::topic(&topic));
-            self.ask(vec![read], Waiting::Topic(TopicWait::Changed(topic)));
+        if !self.context.topics.contains_key(&topic) {
+            // It made no sense when it was listed; perhaps it does now.
+            return self.read_topics();
         }
+        let read = Operation::get_and_watch(paths::topic(&topic));
+        self.ask(vec![read], Waiting::Topic(TopicWait::Changed(topic)));
     }
 
     pub(super) fn read_preferred_election(&mut self) {
