@@ -33,13 +33,14 @@ impl ValidatedBatch {
     /// Puts size and checksum of `payload` into the header.
     pub(super) fn seal(mut header: BatchHeader, payload: Bytes) -> ValidatedBatch {
         header.set_length((HEADER_SIZE - LOG_OVERHEAD + payload.len()) as i32);
-        header.set_crc(header_crc(&header, &payload));
+        header.set_crc(checksum(&header, &payload));
         ValidatedBatch { header, payload }
     }
 }
 
-fn header_crc(header: &BatchHeader, payload: &[u8]) -> u32 {
-    crc::crc32c_append(crc::crc32c(&header.as_bytes()[21..]), payload)
+/// What the checksum field has to be. It covers all behind itself.
+pub(super) fn checksum(header: &BatchHeader, payload: &[u8]) -> u32 {
+    crc::crc32c_of_parts(&header.as_bytes()[21..], payload)
 }
 
 /// Collects records and gives a batch of format 2. Offsets run 0, 1, 2, ... from the base offset unless given.

@@ -15,11 +15,11 @@ pub use rules::{ValidatedRecords, ValidationRules};
 use bytes::Bytes;
 
 use super::batch::{BatchHeader, HEADER_SIZE};
+use super::builder::{ValidatedBatch, checksum};
 use super::compression::{Compression, Decompressor};
 use super::error::RecordError;
 use super::raw::{RawBatch, batches};
 use super::walk::{Plain, Source, Stream, walk};
-use super::{builder::ValidatedBatch, crc};
 use fault::{Faults, invalid};
 
 /// Checks `records` as one partition's part of a Produce request and makes them ready to append.
@@ -133,7 +133,9 @@ fn in_place(
         }
     };
     let payload = records.slice_ref(payload(batch));
-    stamp(&mut header, max_timestamp, payload.len(), rules);
+    if stamp(&mut header, max_timestamp, rules) {
+        header.set_crc(checksum(&header, &payload));
+    }
     Ok(ValidatedBatch { header, payload })
 }
 
@@ -168,16 +170,12 @@ fn check_records<S: Source>(
     Ok(max_timestamp)
 }
 
-/// Puts timestamp type and largest timestamp into the header, and mends the checksum without reading the payload again.
-fn stamp(header: &mut BatchHeader, max_timestamp: i64, payload_len: usize, rules: &ValidationRules) {
+/// Puts timestamp type and largest timestamp into the header. True if that changed it.
+fn stamp(header: &mut BatchHeader, max_timestamp: i64, rules: &ValidationRules) -> bool {
     let before = *header;
     header.set_log_append_time(rules.log_append_time);
     header.set_max_timestamp(if rules.log_append_time { rules.now_ms } else { max_timestamp });
-    if *header != before {
-        let part = |header: &BatchHeader| crc::crc32c(&header.as_bytes()[21..]);
-        let change = part(&before) ^ part(header);
-        header.set_crc(before.crc() ^ crc::crc32c_combine(change, 0, payload_len));
-    }
+    *header != before
 }
 
 /// The last checks, on what will be written.

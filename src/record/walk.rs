@@ -2,12 +2,14 @@
 //!
 //! Invariant: works in the memory of one buffer, whatever lengths the records claim.
 
+use std::cell::Cell;
+
 use super::compression::{Compressor, Decompressor};
 use super::error::RecordError;
 use super::varint::{VARINT_MAX, VARLONG_MAX, read_varint, read_varlong};
 
-/// Length, attributes, timestamp delta, offset delta, key length.
-const HEAD_SIZE_MAX: usize = VARINT_MAX + 1 + VARLONG_MAX + VARINT_MAX + VARINT_MAX;
+/// Attributes, timestamp delta, offset delta, key length.
+const HEAD_SIZE_MAX: usize = 1 + VARLONG_MAX + VARINT_MAX + VARINT_MAX;
 const BUFFER_SIZE: usize = 32 << 10;
 
 /// Where the bytes come from.
@@ -37,39 +39,61 @@ pub fn walk<S: Source>(source: &mut S, count: i32, mut visit: impl FnMut(i32, &S
     Err(RecordError::invalid(format!("bytes are left behind the {count} records that the batch declares")))
 }
 
+/// A record that lies whole in what is at hand is looked at there, a longer one piece by piece.
 #[inline]
 fn record<S: Source>(source: &mut S, index: i32) -> Result<Seen, RecordError> {
-    let bad = |what: &str| RecordError::invalid(format!("record {index} of the batch: {what}"));
-    let head = source.peek(HEAD_SIZE_MAX)?;
+    let ready = source.peek(VARINT_MAX)?;
     let mut at = 0;
-    let length = read_varint(head, &mut at).ok_or_else(|| bad("no length"))?;
-    let start = at;
-    at += 1;
-    let fields = read_varlong(head, &mut at)
-        .and_then(|timestamp| Some((timestamp, read_varint(head, &mut at)?, read_varint(head, &mut at)?)));
-    let (timestamp_delta, offset_delta, key_length) = fields.ok_or_else(|| bad("its fields are cut off"))?;
-    let mut left = i64::from(length);
-    take(&mut left, (at - start) as i64).ok_or_else(|| bad("its length is too small"))?;
+    let length = read_varint(ready, &mut at).ok_or_else(|| bad(index, "no length"))?;
+    let whole = usize::try_from(length).ok().and_then(|length| ready.get(at..)?.get(..length));
+    if let Some(whole) = whole {
+        let seen = fields(&mut Plain(whole), length, index)?;
+        let size = at + whole.len();
+        source.skip(size)?;
+        return Ok(seen);
+    }
     source.skip(at)?;
-    skip_bytes(source, key_length, true, &mut left)?
-        .ok_or_else(|| bad(&format!("impossible key length {key_length}")))?;
-    let length = number(source, &mut left)?.ok_or_else(|| bad("no value length"))?;
-    skip_bytes(source, length, true, &mut left)?.ok_or_else(|| bad(&format!("impossible value length {length}")))?;
-    let headers = number(source, &mut left)?.ok_or_else(|| bad("no header count"))?;
+    fields(source, length, index)
+}
+
+#[cold]
+fn bad(index: i32, what: &str) -> RecordError {
+    RecordError::invalid(format!("record {index} of the batch: {what}"))
+}
+
+/// What follows the length of a record.
+#[inline]
+fn fields<S: Source>(source: &mut S, length: i32, index: i32) -> Result<Seen, RecordError> {
+    let head = source.peek(HEAD_SIZE_MAX)?;
+    let mut at = 1;
+    let numbers = read_varlong(head, &mut at)
+        .and_then(|timestamp| Some((timestamp, read_varint(head, &mut at)?, read_varint(head, &mut at)?)));
+    let (timestamp_delta, offset_delta, key_length) = numbers.ok_or_else(|| bad(index, "its fields are cut off"))?;
+    let mut left = i64::from(length);
+    take(&mut left, at as i64).ok_or_else(|| bad(index, "its length is too small"))?;
+    source.skip(at)?;
+    skip_bytes(source, key_length, true, &mut left)?.ok_or_else(|| impossible(index, "key length", key_length))?;
+    let length = number(source, &mut left)?.ok_or_else(|| bad(index, "no value length"))?;
+    skip_bytes(source, length, true, &mut left)?.ok_or_else(|| impossible(index, "value length", length))?;
+    let headers = number(source, &mut left)?.ok_or_else(|| bad(index, "no header count"))?;
     if headers < 0 || i64::from(headers) > left {
-        return Err(bad(&format!("impossible header count {headers}")));
+        return Err(impossible(index, "header count", headers));
     }
     for _ in 0..headers {
-        for (part, nullable) in [("key", false), ("value", true)] {
-            let length = number(source, &mut left)?.ok_or_else(|| bad("a header is cut off"))?;
-            skip_bytes(source, length, nullable, &mut left)?
-                .ok_or_else(|| bad(&format!("impossible header {part} length {length}")))?;
+        for (part, nullable) in [("header key length", false), ("header value length", true)] {
+            let length = number(source, &mut left)?.ok_or_else(|| bad(index, "a header is cut off"))?;
+            skip_bytes(source, length, nullable, &mut left)?.ok_or_else(|| impossible(index, part, length))?;
         }
     }
     if left != 0 {
-        return Err(bad("its fields do not fill its length"));
+        return Err(bad(index, "its fields do not fill its length"));
     }
     Ok(Seen { timestamp_delta, offset_delta, has_key: key_length >= 0 })
+}
+
+#[cold]
+fn impossible(index: i32, what: &str, number: i32) -> RecordError {
+    bad(index, &format!("impossible {what} {number}"))
 }
 
 fn take(left: &mut i64, count: i64) -> Option<()> {
@@ -121,21 +145,34 @@ impl Source for Plain<'_> {
 /// Records that are being decompressed, and compressed again by another codec if asked.
 pub struct Stream<'a> {
     reader: Decompressor<'a>,
-    buffer: Box<[u8]>,
+    /// Taken from the thread, and given back.
+    buffer: Vec<u8>,
     start: usize,
     end: usize,
     ended: bool,
     copy: Option<Compressor>,
 }
 
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+impl Drop for Stream<'_> {
+    fn drop(&mut self) {
+        BUFFER.set(std::mem::take(&mut self.buffer));
+    }
+}
+
 impl<'a> Stream<'a> {
     pub fn new(reader: Decompressor<'a>, copy: Option<Compressor>) -> Stream<'a> {
-        Stream { reader, buffer: vec![0; BUFFER_SIZE].into(), start: 0, end: 0, ended: false, copy }
+        let mut buffer = BUFFER.take();
+        buffer.resize(BUFFER_SIZE, 0);
+        Stream { reader, buffer, start: 0, end: 0, ended: false, copy }
     }
 
     /// The compressor, with all bytes that were walked over.
-    pub fn into_copy(self) -> Option<Compressor> {
-        self.copy
+    pub fn into_copy(mut self) -> Option<Compressor> {
+        self.copy.take()
     }
 
     /// Keeps what is not used yet and reads behind it.

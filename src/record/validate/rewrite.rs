@@ -25,7 +25,7 @@ pub fn recompress(
         codec => transcode(codec, batch, &header, target, level, rules)?,
     };
     header.set_codec_id(target.id());
-    stamp(&mut header, max_timestamp, 0, rules);
+    stamp(&mut header, max_timestamp, rules);
     Ok(ValidatedBatch::seal(header, payload.into()))
 }
 
