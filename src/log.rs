@@ -6,7 +6,7 @@
 //!
 //! Where things are: one file a file kind (`segment`, `offset_index`, `time_index`, `transaction_index`, `producer_snapshot`,
 //! `checkpoint`, `partition_metadata`, `meta_properties`, `dir_lock`); pure decisions (`roll`, `retention`, `leftovers`,
-//! `producer_state`, `epoch_cache`); what a log does (`append`, `read`, `times`, `flush`, `truncate`, `load`, `recovery`,
+//! `producer_state`, `epoch_cache`); what a log does (`append`, `read`, `times`, `flush`, `truncate`, `load`, `partition_dir`, `recovery`,
 //! `close`); and the broker's view of all logs (`manager`, `open`, `housekeeping`).
 
 mod append;
@@ -29,6 +29,7 @@ mod names;
 mod offset_index;
 mod open;
 mod partition;
+mod partition_dir;
 mod partition_metadata;
 mod producer_snapshot;
 mod producer_state;

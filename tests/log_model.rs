@@ -150,6 +150,7 @@ fn append(log: &Log, model: &mut Model, count: u8, later_ms: i16, bytes: u16) {
     assert_eq!((info.first_offset, info.last_offset), (batch.base, batch.last));
     model.end = batch.last + 1;
     if model.epochs.last().is_none_or(|(epoch, _)| *epoch < model.epoch) {
+        model.epochs.retain(|(_, start)| *start < batch.base);
         model.epochs.push((model.epoch, batch.base));
     }
     model.batches.push(batch);

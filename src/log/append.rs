@@ -183,7 +183,7 @@ impl Log {
     fn sync_topic_id(&self) -> Result<(), LogError> {
         let mut stored = self.topic_id.lock();
         if let StoredTopicId { id: Some(id), is_synced: false } = *stored {
-            partition_metadata::write(&self.dir, id, Durability::Synced)?;
+            partition_metadata::sync(&self.dir, id)?;
             stored.is_synced = true;
         }
         Ok(())
@@ -281,7 +281,7 @@ impl Log {
     }
 
     fn note_epochs(&self, batches: &[ValidatedBatch]) -> Result<(), LogError> {
-        let mut changed = false;
+        let mut changed = self.are_epochs_unwritten.load(Ordering::Acquire);
         for batch in batches {
             let epoch = LeaderEpoch(batch.header.partition_leader_epoch());
             if epoch.0 >= 0 && self.latest_epoch() != Some(epoch) {

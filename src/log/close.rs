@@ -27,6 +27,9 @@ impl Log {
         if let StoredTopicId { id: Some(id), is_synced: false } = topic_id {
             partition_metadata::write(&self.dir, id, Durability::Written)?;
         }
+        if self.are_epochs_unwritten.load(Ordering::Acquire) {
+            self.write_epochs(Durability::Written)?;
+        }
         if self.is_settled(writer.snapshot_offset) && self.is_active_unwritten() {
             return Ok(!topic_id.is_synced);
         }
@@ -38,7 +41,6 @@ impl Log {
             producer_snapshot::write(&self.dir, &writer.producers, Durability::Written)?;
             writer.snapshot_offset = end;
         }
-        self.write_epochs(Durability::Written)?;
         Ok(true)
     }
 

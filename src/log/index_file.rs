@@ -137,16 +137,28 @@ impl<const SIZE: usize> IndexFile<SIZE> {
         })
     }
 
-    /// Replaces everything, as recovery does.
-    pub fn replace(&self, entries: Vec<[u8; SIZE]>) -> io::Result<()> {
+    /// Replaces everything, as recovery does. What the file has right already stays; the rest is the tail until the next flush.
+    pub fn replace(&self, entries: &[[u8; SIZE]]) -> io::Result<()> {
         let mut state = self.state.write();
-        self.open_file()?.set_len(0)?;
-        state.on_disk = Some(0);
-        state.tail = entries;
-        self.write_tail(&mut state)
+        let wanted = entries.as_flattened();
+        let found = match std::fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.open_file()?;
+                Vec::new()
+            }
+            Err(error) => return Err(error),
+        };
+        let same = wanted.iter().zip(&found).take_while(|(want, have)| want == have).count() / SIZE;
+        if found.len() != same * SIZE {
+            self.open_file()?.set_len((same * SIZE) as u64)?;
+        }
+        state.on_disk = Some(same);
+        state.tail = entries.get(same..).unwrap_or_default().to_vec();
+        Ok(())
     }
 
-    /// Writes the tail and cuts off what is not an entry, so that the file is what Kafka expects of a closed index.
+    /// Writes the tail, so that the file is what Kafka expects of a closed index.
     pub fn flush(&self, sync: bool) -> io::Result<()> {
         self.with_state_mut(|state| self.write_tail(state))?;
         if sync { self.open_file()?.sync_data() } else { Ok(()) }
@@ -246,8 +258,13 @@ mod tests {
         index.push(3u64.to_be_bytes()).unwrap();
         index.flush(false).unwrap();
         assert_eq!(index.count().unwrap(), 1);
-        index.replace(vec![1u64.to_be_bytes(), 2u64.to_be_bytes()]).unwrap();
-        assert_eq!(index.last().unwrap().map(|e| key(&e)), Some(2));
+        for entries in [&[1, 2, 3][..], &[1, 2], &[1, 5], &[]] {
+            let entries: Vec<_> = entries.iter().map(|n: &u64| n.to_be_bytes()).collect();
+            index.replace(&entries).unwrap();
+            assert_eq!(index.last().unwrap(), entries.last().copied());
+            index.flush(false).unwrap();
+            assert_eq!(std::fs::read(index.path()).unwrap(), entries.concat());
+        }
     }
 
     #[test]

@@ -4,14 +4,14 @@
 //! the recovery point on is checked before it can be served.
 
 use super::background::{Background, Removal};
-use super::checkpoint::{Durability, read_epochs};
+use super::checkpoint::{Durability, read_epochs, write_epochs};
 use super::epoch_cache::LeaderEpochCache;
 use super::error::{AtPath, LogError};
-use super::leftovers::{self, FoundFile};
 use super::log_dir::LogDir;
-use super::names::{self, FileKind, Transit, parse_file_name};
+use super::names::{self, FileKind};
 use super::partition::{HighWatermark, Log, LogPosition, StoredTopicId, Writer};
-use super::producer_state::{ProducerStates, is_expired};
+use super::partition_dir::{self, Files};
+use super::producer_state::{ProducerEntry, ProducerStates, is_expired};
 use super::recovery::{Recovered, Replay, first_to_recover, rebuild_indexes, recover_segment, replay_producers};
 use super::segment::Segment;
 use super::{partition_metadata, producer_snapshot};
@@ -20,7 +20,6 @@ use crate::base::{Millis, TopicPartition};
 use crate::config::LogConfig;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -62,7 +61,11 @@ struct Loader<'a> {
     options: &'a LoadOptions,
     segments: Vec<Arc<Segment>>,
     epochs: LeaderEpochCache,
+    /// What the file says.
+    stored_epochs: Vec<(i32, i64)>,
     producers: ProducerStates,
+    /// Offsets of the snapshot files, rising.
+    snapshots: Vec<i64>,
     /// A clean stop is not believed any more.
     is_clean: bool,
     recovery_point: i64,
@@ -85,19 +88,21 @@ impl Log {
             options: &options,
             segments: Vec::new(),
             epochs: LeaderEpochCache::default(),
+            stored_epochs: Vec::new(),
             producers: ProducerStates::default(),
+            snapshots: Vec::new(),
             is_clean: options.is_clean,
             recovery_point: options.recovery_point,
             next_offset: 0,
         };
         loader.run()?;
-        let Loader { segments, epochs, producers, is_clean, recovery_point, next_offset, .. } = loader;
+        let Loader { segments, epochs, producers, snapshots, is_clean, recovery_point, next_offset, .. } = loader;
         let (Some(first), Some(active)) = (segments.first(), segments.last()) else {
             return Err(LogError::corrupt(&dir, "log has no segment"));
         };
         let log_start = options.log_start.max(first.base_offset());
         let end = LogPosition { offset: next_offset, segment_base: active.base_offset(), position: active.size() };
-        let snapshot_offset = producer_snapshot::list(&dir)?.last().copied().unwrap_or(0);
+        let snapshot_offset = snapshots.last().copied().unwrap_or(0);
         let mut writer = Writer { producers, snapshot_offset };
         let high_watermark = options.high_watermark.clamp(log_start.min(next_offset), next_offset);
         writer.producers.on_high_watermark(high_watermark);
@@ -115,6 +120,7 @@ impl Log {
             first_unstable: AtomicI64::new(i64::MAX),
             last_flush_ms: AtomicI64::new(monotonic_ms()),
             epochs: RwLock::new(epochs),
+            are_epochs_unwritten: AtomicBool::new(false),
             segments: ArcSwap::from_pointee(segments.clone()),
             writer: Mutex::new(writer),
             flushing: Mutex::new(()),
@@ -130,7 +136,8 @@ impl Log {
 impl Loader<'_> {
     fn run(&mut self) -> Result<(), LogError> {
         self.load_epochs()?;
-        let files = self.tidy_files()?;
+        let files = partition_dir::tidy(self.dir)?;
+        self.snapshots = files.of(FileKind::ProducerSnapshot).collect();
         self.open_segments(&files)?;
         if self.segments.is_empty() {
             return self.start_at(self.options.log_start);
@@ -165,119 +172,48 @@ impl Loader<'_> {
         self.next_offset = offset;
         self.producers = ProducerStates::new(offset);
         self.finish_epochs()?;
-        producer_snapshot::remove(self.dir, |_| true)
+        self.remove_snapshots(|_| true)
     }
 
     fn load_epochs(&mut self) -> Result<(), LogError> {
         match read_epochs(&self.dir.join(names::LEADER_EPOCHS)) {
-            Ok(entries) => self.epochs = LeaderEpochCache::from_entries(entries),
+            Ok(entries) => {
+                self.epochs = LeaderEpochCache::from_entries(entries.clone());
+                self.stored_epochs = entries;
+            }
             Err(error @ LogError::Corrupt { .. }) => {
                 tracing::warn!(%error, "leader epochs are read from the log again");
                 self.is_clean = false;
                 self.recovery_point = 0;
+                // Differs from whatever the log gives, so that the file is written again.
+                self.stored_epochs = vec![(-1, -1)];
             }
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// Removes and renames what a crash left, and gives the files that count.
-    fn tidy_files(&self) -> Result<BTreeMap<(i64, &'static str), u64>, LogError> {
-        let mut found = Vec::new();
-        let mut files = BTreeMap::new();
-        for entry in fs::read_dir(self.dir).at(self.dir)? {
-            let entry = entry.at(self.dir)?;
-            let name = entry.file_name();
-            let Some((offset, kind, transit)) = name.to_str().and_then(parse_file_name) else { continue };
-            found.push(FoundFile { offset, kind, transit });
-            if transit == Transit::None {
-                let size = if kind == FileKind::Log { entry.metadata().at(self.dir)?.len() } else { 0 };
-                files.insert((offset, kind.suffix()), size);
+    fn open_segments(&mut self, files: &Files) -> Result<(), LogError> {
+        for offset in files.of(FileKind::Log) {
+            let size = files.size(offset, FileKind::Log);
+            let segment = Segment::open(self.dir, offset, size, self.options.now_ms);
+            let is_indexed = files.has(offset, FileKind::OffsetIndex) && files.has(offset, FileKind::TimeIndex);
+            if files.has(offset, FileKind::TransactionIndex) && is_damaged(&segment) {
+                // Aborted transactions can only be known again by a scan from there.
+                self.is_clean = false;
+                self.recovery_point = self.recovery_point.min(offset);
+            } else if !is_indexed && self.is_clean {
+                tracing::warn!(segment = %segment.path().display(), "index is missing: rebuilding it");
+                rebuild_indexes(&segment, self.options.config.index_interval_bytes).at(segment.path())?;
             }
+            self.segments.push(Arc::new(segment));
         }
-        let plan = leftovers::plan(&found);
-        for file in &plan.remove {
-            let path = self.path_of(file);
-            fs::remove_file(&path).at(&path)?;
-        }
-        if plan.swap_in.is_empty() {
-            return Ok(files);
-        }
-        self.swap_in(&plan.swap_in, &files)?;
-        self.tidy_files()
-    }
-
-    fn path_of(&self, file: &FoundFile) -> PathBuf {
-        let suffix = match file.transit {
-            Transit::None => "",
-            Transit::Deleted => ".deleted",
-            Transit::Cleaned => ".cleaned",
-            Transit::Swap => ".swap",
-        };
-        self.dir.join(format!("{}{suffix}", file.kind.file_name(file.offset)))
-    }
-
-    /// Originals that complete swap files replace are removed first, so that a crash here can be repeated.
-    fn swap_in(&self, swaps: &[FoundFile], files: &BTreeMap<(i64, &'static str), u64>) -> Result<(), LogError> {
-        let logs: Vec<&FoundFile> = swaps.iter().filter(|file| file.kind == FileKind::Log).collect();
-        let start = logs.iter().map(|file| file.offset).min().unwrap_or(i64::MAX);
-        let mut end = i64::MIN;
-        for log in &logs {
-            end = end.max(self.next_offset_of_swap(log)?);
-        }
-        for &(offset, suffix) in files.keys() {
-            let is_snapshot = suffix == FileKind::ProducerSnapshot.suffix();
-            if (start..end).contains(&offset) && !is_snapshot {
-                let path = self.dir.join(format!("{offset:020}.{suffix}"));
+        for kind in [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::TransactionIndex] {
+            for offset in files.of(kind).filter(|&offset| !files.has(offset, FileKind::Log)) {
+                let path = self.dir.join(kind.file_name(offset));
                 fs::remove_file(&path).at(&path)?;
             }
         }
-        // Indexes first: a log whose index is missing is scanned again, an index without its log is dropped.
-        let mut ordered: Vec<&FoundFile> = swaps.iter().collect();
-        ordered.sort_by_key(|file| file.kind == FileKind::Log);
-        for file in ordered {
-            let from = self.path_of(file);
-            let to = self.dir.join(file.kind.file_name(file.offset));
-            fs::rename(&from, &to).at(&from)?;
-        }
-        Ok(())
-    }
-
-    fn next_offset_of_swap(&self, log: &FoundFile) -> Result<i64, LogError> {
-        use super::scan::{Scanner, Step};
-        let path = self.path_of(log);
-        let file = fs::File::open(&path).at(&path)?;
-        let size = file.metadata().at(&path)?.len();
-        let mut scanner = Scanner::new(&file, 0, size);
-        let mut next = log.offset + 1;
-        while let Step::Batch(batch) = scanner.next_header().at(&path)? {
-            next = batch.last_offset + 1;
-        }
-        Ok(next)
-    }
-
-    fn open_segments(&mut self, files: &BTreeMap<(i64, &'static str), u64>) -> Result<(), LogError> {
-        let has = |offset: i64, kind: FileKind| files.contains_key(&(offset, kind.suffix()));
-        for (&(offset, suffix), &size) in files {
-            if suffix == FileKind::Log.suffix() {
-                let segment = Segment::open(self.dir, offset, size, self.options.now_ms);
-                let is_indexed = has(offset, FileKind::OffsetIndex) && has(offset, FileKind::TimeIndex);
-                let is_bad = segment.transaction_index.read().is_err_and(|e| e.kind() == io::ErrorKind::InvalidData);
-                if is_bad {
-                    // Aborted transactions can only be known again by a scan from there.
-                    self.is_clean = false;
-                    self.recovery_point = self.recovery_point.min(offset);
-                } else if !is_indexed && self.is_clean {
-                    tracing::warn!(segment = %segment.path().display(), "index is missing: rebuilding it");
-                    rebuild_indexes(&segment, self.options.config.index_interval_bytes).at(segment.path())?;
-                }
-                self.segments.push(Arc::new(segment));
-            } else if suffix != FileKind::ProducerSnapshot.suffix() && !has(offset, FileKind::Log) {
-                let path = self.dir.join(format!("{offset:020}.{suffix}"));
-                fs::remove_file(&path).at(&path)?;
-            }
-        }
-        self.segments.sort_by_key(|segment| segment.base_offset());
         Ok(())
     }
 
@@ -305,7 +241,6 @@ impl Loader<'_> {
         let bases: Vec<i64> = self.segments.iter().map(|segment| segment.base_offset()).collect();
         let first = first_to_recover(&bases, self.recovery_point);
         self.load_producers(bases[first])?;
-        producer_snapshot::remove(self.dir, |offset| offset > bases[first])?;
         for at in first..self.segments.len() {
             let segment = Arc::clone(&self.segments[at]);
             let next_base = self.segments.get(at + 1).map(|next| next.base_offset());
@@ -324,15 +259,30 @@ impl Loader<'_> {
                 break;
             }
             if let Some(next) = self.segments.get(at + 1) {
-                self.producers.set_end_offset(next.base_offset());
-                producer_snapshot::write(self.dir, &self.producers, Durability::Written)?;
+                let base = next.base_offset();
+                self.producers.set_end_offset(base);
+                self.write_snapshot()?;
             }
         }
         self.producers.set_end_offset(self.next_offset);
-        if self.next_offset == 0 {
-            return Ok(());
+        if self.next_offset > 0 { self.write_snapshot() } else { Ok(()) }
+    }
+
+    fn write_snapshot(&mut self) -> Result<(), LogError> {
+        let offset = self.producers.end_offset();
+        producer_snapshot::write_if_changed(self.dir, &self.producers)?;
+        if let Err(at) = self.snapshots.binary_search(&offset) {
+            self.snapshots.insert(at, offset);
         }
-        producer_snapshot::write(self.dir, &self.producers, Durability::Written)
+        Ok(())
+    }
+
+    fn remove_snapshots(&mut self, is_stale: impl Fn(i64) -> bool) -> Result<(), LogError> {
+        for &offset in self.snapshots.iter().filter(|&&offset| is_stale(offset)) {
+            producer_snapshot::remove_one(self.dir, offset)?;
+        }
+        self.snapshots.retain(|&offset| !is_stale(offset));
+        Ok(())
     }
 
     fn drop_segment(&self, segment: &Segment) -> Result<(), LogError> {
@@ -353,44 +303,49 @@ impl Loader<'_> {
 
     /// The state before `offset`: from the newest sound snapshot, and the batches after it.
     fn load_producers(&mut self, offset: i64) -> Result<(), LogError> {
-        let producers = load_producers(self.dir, &self.segments, self.options.log_start, offset, |entry| {
-            !is_expired(entry, self.options.now_ms, self.options.producer_expiration_ms)
-        })?;
+        let producers =
+            load_producers(self.dir, &mut self.snapshots, &self.segments, self.options.log_start, offset, |entry| {
+                !is_expired(entry, self.options.now_ms, self.options.producer_expiration_ms)
+            })?;
         self.producers = producers;
         Ok(())
     }
 
     fn finish_epochs(&mut self) -> Result<(), LogError> {
-        let before = self.epochs.clone();
         let first = self.segments.first().map_or(0, |segment| segment.base_offset());
         self.epochs.truncate_from_end(self.next_offset);
         self.epochs.truncate_from_start(self.options.log_start.max(first));
-        if self.epochs != before || !self.is_clean {
+        if self.epochs.entries() != self.stored_epochs {
             let path = self.dir.join(names::LEADER_EPOCHS);
-            super::checkpoint::write_epochs(&path, self.epochs.entries(), Durability::Written).at(&path)?;
+            write_epochs(&path, self.epochs.entries(), Durability::Written).at(&path)?;
         }
         Ok(())
     }
 
     /// Snapshots belong to the beginning of a segment or to the end of the log.
-    fn remove_stray_snapshots(&self) -> Result<(), LogError> {
+    fn remove_stray_snapshots(&mut self) -> Result<(), LogError> {
         let bases: Vec<i64> = self.segments.iter().map(|segment| segment.base_offset()).collect();
         let end = self.next_offset;
-        producer_snapshot::remove(self.dir, |offset| offset != end && bases.binary_search(&offset).is_err())
+        self.remove_snapshots(|offset| offset != end && bases.binary_search(&offset).is_err())
     }
 }
 
-/// The producer state before `offset`, as snapshots and batches tell it.
+fn is_damaged(segment: &Segment) -> bool {
+    segment.transaction_index.read().is_err_and(|error| error.kind() == io::ErrorKind::InvalidData)
+}
+
+/// The producer state before `offset`, as snapshots and batches tell it. Damaged snapshots are removed.
 pub(super) fn load_producers(
     dir: &Path,
+    snapshots: &mut Vec<i64>,
     segments: &[Arc<Segment>],
     log_start: i64,
     offset: i64,
-    is_alive: impl Fn(&super::producer_state::ProducerEntry) -> bool,
+    is_alive: impl Fn(&ProducerEntry) -> bool,
 ) -> Result<ProducerStates, LogError> {
     let mut producers = ProducerStates::new(segments.first().map_or(0, |segment| segment.base_offset()).max(log_start));
-    let snapshots = producer_snapshot::list(dir)?;
-    for &at in snapshots.iter().rev().filter(|&&at| at <= offset && at >= log_start) {
+    let usable: Vec<i64> = snapshots.iter().copied().filter(|&at| at <= offset && at >= log_start).collect();
+    for at in usable.into_iter().rev() {
         match producer_snapshot::read(dir, at) {
             Ok(entries) => {
                 producers = ProducerStates::from_entries(entries.into_iter().filter(&is_alive).collect(), at);
@@ -398,8 +353,8 @@ pub(super) fn load_producers(
             }
             Err(error @ LogError::Corrupt { .. }) => {
                 tracing::warn!(%error, "producer snapshot is dropped");
-                let path = dir.join(FileKind::ProducerSnapshot.file_name(at));
-                fs::remove_file(&path).at(&path)?;
+                producer_snapshot::remove_one(dir, at)?;
+                snapshots.retain(|&other| other != at);
             }
             Err(error) => return Err(error),
         }

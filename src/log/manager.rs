@@ -104,9 +104,11 @@ impl LogManager {
         if opened.iter().all(|opened| opened.dir.is_offline()) {
             return Err(LogError::NoLiveDirectory);
         }
-        let dirs = opened.iter().map(|opened| Arc::clone(&opened.dir)).collect();
+        let dirs: Vec<_> = opened.iter().map(|opened| Arc::clone(&opened.dir)).collect();
         let found: Vec<FoundLog> = opened.into_iter().flat_map(|opened| opened.found).collect();
         check_duplicates(&found)?;
+        // Nothing is refused for its looks from here on, so the marker has served.
+        dirs.iter().try_for_each(remove_marker)?;
         let logs = load_in_parallel(found, &background, config)?;
         Ok(Arc::new(LogManager {
             dirs,
@@ -181,6 +183,19 @@ impl LogManager {
         Ok(())
     }
 
+    /// Cuts logs back, and has the recovery points on file not reach beyond the cut: what is appended next is new.
+    pub fn truncate_to(&self, offsets: &[(TopicPartition, i64)]) -> Result<(), LogError> {
+        let mut cut = Vec::new();
+        for (partition, offset) in offsets {
+            if let Some(log) = self.log(partition) {
+                log.truncate_to(*offset)?;
+                cut.push(log);
+            }
+        }
+        let is_touched = |dir: &&Arc<LogDir>| cut.iter().any(|log| Arc::ptr_eq(log.log_dir(), dir));
+        self.dirs.iter().filter(is_touched).try_for_each(|dir| self.write_recovery_points(dir))
+    }
+
     pub fn dirs(&self) -> Vec<LogDirDescription> {
         let logs = self.logs.read();
         self.dirs
@@ -248,7 +263,7 @@ impl LogManager {
 
     pub(super) fn write_checkpoints(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
         self.write_high_watermarks(dir)?;
-        dir.checkpoint(names::RECOVERY_POINTS, self.offsets(dir, |log| Some(log.recovery_point())))?;
+        self.write_recovery_points(dir)?;
         self.write_log_starts(dir)
     }
 
@@ -289,9 +304,6 @@ fn open_dir(
     let checkpoints = Checkpoints::read(path)?;
     let dir = Arc::new(LogDir::new(path.to_path_buf(), Some(lock)));
     let is_clean = marker.exists();
-    if is_clean {
-        fs::remove_file(&marker).at(&marker)?;
-    }
     let now_ms = wall_ms();
     let offset = |map: &BTreeMap<TopicPartition, i64>, log: &TopicPartition| map.get(log).copied().unwrap_or(0).max(0);
     let found = partitions.into_iter().map(|(partition, path)| FoundLog {
@@ -338,6 +350,14 @@ fn list_partitions(
         }
     }
     Ok(partitions)
+}
+
+fn remove_marker(dir: &Arc<LogDir>) -> Result<(), LogError> {
+    let marker = dir.path().join(names::CLEAN_SHUTDOWN);
+    match fs::remove_file(&marker) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound && !dir.is_offline() => Err(error).at(&marker),
+        _ => Ok(()),
+    }
 }
 
 fn check_duplicates(found: &[FoundLog]) -> Result<(), LogError> {

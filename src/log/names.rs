@@ -17,7 +17,7 @@ const KNOWN_DIRECTORIES: [&str; 2] = ["remote-log-index-cache", "__cluster_metad
 const FILE_NAME_LENGTH_MAX: usize = 255;
 
 /// Kinds of file whose name begins with an offset of 20 digits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum FileKind {
     Log,
     OffsetIndex,
@@ -36,6 +36,17 @@ pub enum Transit {
     Cleaned,
     /// The compaction finished; the file is to replace others.
     Swap,
+}
+
+impl Transit {
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Transit::None => "",
+            Transit::Deleted => ".deleted",
+            Transit::Cleaned => ".cleaned",
+            Transit::Swap => ".swap",
+        }
+    }
 }
 
 impl FileKind {

@@ -67,7 +67,8 @@ impl OffsetIndex {
     }
 
     pub fn replace(&self, entries: &[OffsetEntry]) -> io::Result<()> {
-        self.file.replace(entries.iter().map(|&entry| Self::encode(self.base_offset, entry)).collect())
+        let entries: Vec<_> = entries.iter().map(|&entry| Self::encode(self.base_offset, entry)).collect();
+        self.file.replace(&entries)
     }
 
     pub fn is_full(&self, size_bytes_max: i32) -> io::Result<bool> {

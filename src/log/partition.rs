@@ -68,6 +68,8 @@ pub struct Log {
     pub(super) first_unstable: AtomicI64,
     pub(super) last_flush_ms: AtomicI64,
     pub(super) epochs: RwLock<LeaderEpochCache>,
+    /// The file lacks what the cache has, since the disk was full.
+    pub(super) are_epochs_unwritten: AtomicBool,
     pub(super) writer: Mutex<Writer>,
     /// Held while a flush runs; whoever waits for it may find its own work done.
     pub(super) flushing: Mutex<()>,
@@ -140,6 +142,7 @@ impl Log {
 
     /// Sets the high watermark, within log start and log end, and gives what it became.
     pub fn update_high_watermark(&self, offset: i64) -> i64 {
+        let no_truncation = self.truncation.read();
         let end = *self.end.read();
         let offset = offset.clamp(self.log_start_offset().min(end.offset), end.offset);
         let position = (offset == end.offset).then_some(end);
@@ -148,6 +151,7 @@ impl Log {
             *current = HighWatermark { offset, position };
         }
         drop(current);
+        drop(no_truncation);
         if self.first_unstable.load(Ordering::Acquire) != i64::MAX {
             let mut writer = self.writer.lock();
             writer.producers.on_high_watermark(offset);
@@ -232,7 +236,9 @@ impl Log {
     pub(super) fn write_epochs(&self, durability: Durability) -> Result<(), LogError> {
         let entries = self.epochs.read().entries().to_vec();
         let path = self.dir.join(names::LEADER_EPOCHS);
-        write_epochs(&path, &entries, durability).map_err(|error| self.log_dir.failed(&path, error))
+        let written = write_epochs(&path, &entries, durability);
+        self.are_epochs_unwritten.store(written.is_err(), Ordering::Release);
+        written.map_err(|error| self.log_dir.failed(&path, error))
     }
 
     pub fn is_closed(&self) -> bool {

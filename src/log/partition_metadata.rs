@@ -40,6 +40,15 @@ pub fn write(dir: &Path, id: TopicId, durability: Durability) -> Result<(), LogE
     replace_file(&path, format!("version: 0\ntopic_id: {id}").as_bytes(), durability).at(&path)
 }
 
+/// Has what [`write`] wrote survive a power cut.
+pub fn sync(dir: &Path, id: TopicId) -> Result<(), LogError> {
+    let path = dir.join(names::PARTITION_METADATA);
+    match fs::File::open(&path).and_then(|file| file.sync_all()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write(dir, id, Durability::Synced),
+        outcome => outcome.at(&path),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

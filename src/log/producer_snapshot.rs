@@ -88,6 +88,19 @@ fn decode_entry(bytes: &[u8]) -> Option<ProducerEntry> {
     Some(entry)
 }
 
+/// Writes the state under its end offset, unless the file says that already.
+pub fn write_if_changed(dir: &Path, states: &ProducerStates) -> Result<(), LogError> {
+    let sorted = |mut entries: Vec<ProducerEntry>| {
+        entries.sort_unstable_by_key(|entry| entry.id);
+        encode(entries.iter())
+    };
+    let wanted = sorted(states.entries().copied().collect());
+    match read(dir, states.end_offset()).map(sorted) {
+        Ok(found) if found == wanted => Ok(()),
+        _ => write(dir, states, Durability::Written),
+    }
+}
+
 /// Writes the state under its end offset.
 pub fn write(dir: &Path, states: &ProducerStates, durability: Durability) -> Result<(), LogError> {
     let path = dir.join(FileKind::ProducerSnapshot.file_name(states.end_offset()));
@@ -115,11 +128,12 @@ pub fn list(dir: &Path) -> Result<Vec<i64>, LogError> {
 
 /// Removes the snapshots for which `stale` holds.
 pub fn remove(dir: &Path, stale: impl Fn(i64) -> bool) -> Result<(), LogError> {
-    for offset in list(dir)?.into_iter().filter(|&offset| stale(offset)) {
-        let path = dir.join(FileKind::ProducerSnapshot.file_name(offset));
-        fs::remove_file(&path).at(&path)?;
-    }
-    Ok(())
+    list(dir)?.into_iter().filter(|&offset| stale(offset)).try_for_each(|offset| remove_one(dir, offset))
+}
+
+pub fn remove_one(dir: &Path, offset: i64) -> Result<(), LogError> {
+    let path = dir.join(FileKind::ProducerSnapshot.file_name(offset));
+    fs::remove_file(&path).at(&path)
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ pub(super) fn recover_segment(
     index_interval_bytes: i32,
 ) -> Result<Recovered, LogError> {
     let path = segment.path();
-    let file = segment.file().at(path)?;
+    let file = segment.scan_file().at(path)?;
     let size = segment.size();
     segment.transaction_index.reset().at(segment.transaction_index.path())?;
     let mut builder = IndexBuilder::new(index_interval_bytes);
@@ -149,6 +149,9 @@ pub(super) fn recover_segment(
     }
     builder.finish();
     segment.replace_indexes(&builder.offsets, &builder.times).at(path)?;
+    if next_base.is_some() {
+        segment.flush_indexes().at(path)?;
+    }
     Ok(Recovered { next_offset, damage })
 }
 
@@ -160,14 +163,15 @@ fn is_too_far(segment: &Segment, next_base: Option<i64>, batch: &BatchAt) -> boo
 
 /// Rebuilds the indexes of a segment from the headers of its batches.
 pub(super) fn rebuild_indexes(segment: &Segment, index_interval_bytes: i32) -> io::Result<()> {
-    let file = segment.file()?;
+    let file = segment.scan_file()?;
     let mut builder = IndexBuilder::new(index_interval_bytes);
     let mut scanner = Scanner::new(&file, 0, segment.size());
     while let Step::Batch(batch) = scanner.next_header()? {
         builder.add(&batch);
     }
     builder.finish();
-    segment.replace_indexes(&builder.offsets, &builder.times)
+    segment.replace_indexes(&builder.offsets, &builder.times)?;
+    segment.flush_indexes()
 }
 
 /// Replays the batches in `from..to` of sound segments into the producer state.
@@ -187,7 +191,7 @@ pub(super) fn replay_producers(
             Ok(None) => continue,
             Err(_) => 0,
         };
-        let file = segment.file().at(path)?;
+        let file = segment.scan_file().at(path)?;
         let mut scanner = Scanner::new(&file, start, segment.size());
         while let Step::Batch(batch) = scanner.next_header().at(path)? {
             if batch.base_offset >= to {

@@ -70,18 +70,18 @@ impl Log {
         if (is_unlimited || !config.cleanup_policy.delete) && self.segments.load().len() == 1 {
             return Ok(0);
         }
-        let ages = self.ages()?;
+        let segments = self.segments.load_full();
+        let ages = self.ages(&segments)?;
         let count = segments_to_delete(&ages, &config, now_ms, self.high_watermark(), self.log_start_offset());
         if count > 0 {
             let reason = if config.cleanup_policy.delete { "retention" } else { "log start offset" };
             tracing::info!(log = %self.topic_partition, segments = count, reason, "old segments go");
-            self.delete_oldest(count)?;
+            self.delete_oldest(&segments[..count])?;
         }
         Ok(count)
     }
 
-    fn ages(&self) -> Result<Vec<SegmentAge>, LogError> {
-        let segments = self.segments.load_full();
+    fn ages(&self, segments: &[Arc<Segment>]) -> Result<Vec<SegmentAge>, LogError> {
         let end = self.log_end_offset();
         let mut ages = Vec::with_capacity(segments.len());
         for (at, segment) in segments.iter().enumerate() {
@@ -105,15 +105,22 @@ impl Log {
         Ok(modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis))
     }
 
-    fn delete_oldest(&self, count: usize) -> Result<(), LogError> {
+    fn delete_oldest(&self, gone: &[Arc<Segment>]) -> Result<(), LogError> {
         let mut writer = self.writer.lock();
         self.check_usable()?;
-        if self.segments.load().len() <= count {
+        let is_oldest = |segments: &[Arc<Segment>]| {
+            segments.len() >= gone.len() && segments.iter().zip(gone).all(|(have, go)| Arc::ptr_eq(have, go))
+        };
+        if !is_oldest(&self.segments.load()) {
+            // Truncated meanwhile: the next round decides again.
+            return Ok(());
+        }
+        if self.segments.load().len() == gone.len() {
             let config = self.config.load_full();
             self.roll(&mut writer, self.log_end_offset(), &config)?;
         }
         let segments = self.segments.load_full();
-        let (Some(gone), Some(kept)) = (segments.get(..count), segments.get(count..)) else { return Ok(()) };
+        let kept = segments.get(gone.len()..).unwrap_or_default();
         let Some(first) = kept.first() else { return Ok(()) };
         self.raise_log_start(first.base_offset())?;
         self.segments.store(Arc::new(kept.to_vec()));

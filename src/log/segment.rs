@@ -116,7 +116,15 @@ impl Segment {
         Ok(Arc::clone(self.file.get_or_init(|| file)))
     }
 
-    /// Whether anything was appended since the segment was opened.
+    /// The file for a scan: the descriptor is not kept for one.
+    pub fn scan_file(&self) -> io::Result<Arc<File>> {
+        match self.file.get() {
+            Some(file) => Ok(Arc::clone(file)),
+            None => File::open(&self.path).map(Arc::new),
+        }
+    }
+
+    /// Whether anything was appended or rebuilt since the segment was opened.
     pub fn is_written(&self) -> bool {
         self.is_written.load(Ordering::Relaxed)
     }
@@ -210,7 +218,7 @@ impl Segment {
             return Ok(Ok(self.base_offset));
         }
         let start = self.offset_index.last()?.map_or(0, |entry| u64::from(entry.position));
-        let file = self.file()?;
+        let file = self.scan_file()?;
         let mut scanner = Scanner::new(&file, start, self.size());
         let mut next = None;
         loop {
@@ -242,7 +250,7 @@ impl Segment {
             Some(entry) => self.offset_index.floor(entry.offset)?.map_or(0, |entry| u64::from(entry.position)),
             None => 0,
         };
-        let file = self.file()?;
+        let file = self.scan_file()?;
         let mut scanner = Scanner::new(&file, start.min(self.size()), self.size());
         let mut largest = indexed;
         while let Step::Batch(batch) = scanner.next_header()? {
@@ -270,7 +278,7 @@ impl Segment {
         if self.size() == 0 {
             return Ok(NO_TIMESTAMP);
         }
-        let file = self.file()?;
+        let file = self.scan_file()?;
         let timestamp = match Scanner::new(&file, 0, self.size()).next_header()? {
             Step::Batch(batch) => batch.max_timestamp,
             _ => NO_TIMESTAMP,
@@ -297,10 +305,11 @@ impl Segment {
         file.set_len(size)
     }
 
-    /// What recovery found replaces the indexes.
+    /// What recovery found replaces the indexes; `flush_indexes` or a later close writes them.
     pub fn replace_indexes(&self, offsets: &[OffsetEntry], times: &[TimeEntry]) -> io::Result<()> {
         self.offset_index.replace(offsets)?;
         self.time_index.replace(times)?;
+        self.is_written.store(true, Ordering::Relaxed);
         self.forget();
         Ok(())
     }
@@ -318,6 +327,11 @@ impl Segment {
         if let Some(largest) = self.largest_timestamp()? {
             self.time_index.maybe_push(largest)?;
         }
+        self.flush_indexes()
+    }
+
+    /// Writes the indexes out.
+    pub fn flush_indexes(&self) -> io::Result<()> {
         self.offset_index.file().flush(false)?;
         self.time_index.file().flush(false)
     }

@@ -75,7 +75,8 @@ impl TimeIndex {
     }
 
     pub fn replace(&self, entries: &[TimeEntry]) -> io::Result<()> {
-        self.file.replace(entries.iter().map(|&entry| self.encode(entry)).collect())
+        let entries: Vec<_> = entries.iter().map(|&entry| self.encode(entry)).collect();
+        self.file.replace(&entries)
     }
 
     /// One slot is kept for the final entry that roll and close add.

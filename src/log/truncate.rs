@@ -58,8 +58,10 @@ impl Log {
         self.set_end(LogPosition { offset, segment_base: last.base_offset(), position });
         self.log_start.fetch_min(offset, Ordering::AcqRel);
         producer_snapshot::remove(&self.dir, |at| at > offset)?;
-        writer.producers = load_producers(&self.dir, &segments[..keep], self.log_start_offset(), offset, |_| true)?;
-        writer.snapshot_offset = producer_snapshot::list(&self.dir)?.last().copied().unwrap_or(0);
+        let mut snapshots = producer_snapshot::list(&self.dir)?;
+        let (kept, start) = (&segments[..keep], self.log_start_offset());
+        writer.producers = load_producers(&self.dir, &mut snapshots, kept, start, offset, |_| true)?;
+        writer.snapshot_offset = snapshots.last().copied().unwrap_or(0);
         writer.producers.on_high_watermark(self.high_watermark());
         self.publish_first_unstable(writer);
         Ok(())
