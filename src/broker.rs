@@ -5,11 +5,11 @@
 //! registration ends.
 
 mod coordinators;
+mod dynamic_configs;
 mod identity;
 mod local_channel;
 mod signals;
 mod start;
-mod topic_configs;
 
 pub use start::BrokerError;
 

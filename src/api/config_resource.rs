@@ -70,6 +70,14 @@ pub async fn dynamic_of(services: &Services, entity: &ConfigEntity) -> Result<Dy
     Ok(configs::read(&services.zookeeper, entity).await?.0)
 }
 
+/// Error code and message of how the change of a resource ended.
+pub fn ended(outcome: &Result<(), Refusal>) -> (i16, Option<&str>) {
+    match outcome {
+        Ok(()) => (ErrorCode::None.code(), None),
+        Err(refusal) => (refusal.code.code(), Some(&refusal.message)),
+    }
+}
+
 /// Who the configs belong to, if they can be changed here.
 pub fn alterable(services: &Services, kind: i8, name: &str) -> Result<(Subject, ConfigEntity), Refusal> {
     match kind {

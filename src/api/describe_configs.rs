@@ -149,10 +149,8 @@ fn config(entry: &Entry, request: &DescribeConfigsRequest, version: i16) -> Desc
         config = config.with_synonyms(entry.synonyms.iter().map(synonym).collect());
     }
     if version >= 3 {
-        config = config.with_config_type(entry.kind.map_or(0, kind_id));
-        if request.include_documentation {
-            config = config.with_documentation(entry.doc.map(text));
-        }
+        let doc = entry.doc.filter(|_| request.include_documentation);
+        config = config.with_config_type(entry.kind.map_or(0, kind_id)).with_documentation(doc.map(text));
     }
     config
 }

@@ -1,7 +1,7 @@
 //! IncrementalAlterConfigs (KIP-339): sets, deletes, and adds to or takes from lists, config by config.
 
 use super::Services;
-use super::config_resource::{Refusal, alterable, dynamic_of, write};
+use super::config_resource::{Refusal, alterable, dynamic_of, ended, write};
 use crate::config::alter::{self, Change, Operation};
 use crate::wire::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use crate::wire::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
@@ -22,13 +22,12 @@ pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, Wir
                 true => change(&services, resource, body.validate_only).await,
                 false => Err(Refusal::repeated()),
             };
-            let mut response = AlterConfigsResourceResponse::default()
+            let (code, message) = ended(&outcome);
+            let response = AlterConfigsResourceResponse::default()
+                .with_error_code(code)
+                .with_error_message(message.map(text))
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name.clone());
-            if let Err(refusal) = outcome {
-                response =
-                    response.with_error_code(refusal.code.code()).with_error_message(Some(text(&refusal.message)));
-            }
             responses.push(response);
         }
         let response = IncrementalAlterConfigsResponse::default().with_responses(responses);

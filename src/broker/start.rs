@@ -1,13 +1,13 @@
 //! Start-up and shutdown, step by step. What each step touches in ZooKeeper is in `zookeeper::registration`.
 
 use super::coordinators::{Coordinators, ReplicatedOffsets};
+use super::dynamic_configs::DynamicConfigs;
 use super::identity::{self, IdentityError};
 use super::local_channel::LocalChannels;
-use super::topic_configs::TopicZnodes;
 use crate::api::find_coordinator::OFFSETS_TOPIC;
 use crate::api::{self, Services};
 use crate::base::BrokerId;
-use crate::config::{BrokerConfig, LogConfig};
+use crate::config::BrokerConfig;
 use crate::controller::{self, AutoTopicCreation, ControllerHandle};
 use crate::group::GroupCoordinator;
 use crate::log::{LogError, LogManager, read_meta_properties, write_meta_properties};
@@ -17,7 +17,7 @@ use crate::replica::{MetadataCache, ReplicaManager};
 use crate::transaction::{ProducerIdManager, ZkProducerIdBlocks};
 use crate::zookeeper::configs;
 use crate::zookeeper::embedded::{self, EmbeddedConfig, EmbeddedError};
-use crate::zookeeper::paths::{ConfigEntity, EntityConfig};
+use crate::zookeeper::paths::EntityConfig;
 use crate::zookeeper::registration::{self, Leftover, Registrar, RegistrationError};
 use crate::zookeeper::{Zk, ZkConfig, ZkError};
 use std::sync::Arc;
@@ -73,7 +73,9 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
     let cluster_id = registration::cluster_id(&zookeeper).await?;
     let config = Arc::new(config);
     let id = broker_id(&config, &cluster_id, &zookeeper).await?;
-    let logs = open_logs(&config, id, &cluster_id, &zookeeper).await?;
+    let dynamic = DynamicConfigs::read(&zookeeper, config, id).await?;
+    let config = dynamic.config();
+    let logs = open_logs(&dynamic, id, &cluster_id, &zookeeper).await?;
     registration::check_features(&zookeeper).await?;
     let leftover = match embedded {
         Some(_) => Leftover::Remove,
@@ -82,8 +84,7 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
     let info = registration::broker_info(&config, crate::base::time::wall_ms());
     let registrar = Registrar::start(&zookeeper, id, info, leftover).await?;
     let metadata = Arc::new(MetadataCache::new());
-    let topic_configs = Arc::new(TopicZnodes::new(zookeeper.clone(), config.clone()));
-    let replicas = Arc::new(ReplicaManager::new(id, logs.clone(), metadata.clone(), topic_configs));
+    let replicas = Arc::new(ReplicaManager::new(id, logs.clone(), metadata.clone(), dynamic.clone()));
     replicas.set_broker_epoch(registrar.epoch());
     let offsets = ReplicatedOffsets { replicas: replicas.clone(), timeout: millis(config.offsets_commit_timeout_ms) };
     let groups = GroupCoordinator::new(&config, Arc::new(offsets), data.clone());
@@ -96,7 +97,7 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
         groups.set_partition_count(topic.partitions.len() as i32);
     }
     let auto_creation = AutoTopicCreation::new(controller.clone(), config.clone(), metadata.clone());
-    follow_configs(&zookeeper, &config, &replicas);
+    dynamic.follow(logs.clone(), replicas.clone());
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let services = Arc::new(Services {
         config,
@@ -129,16 +130,17 @@ async fn broker_id(config: &BrokerConfig, cluster_id: &str, zookeeper: &Zk) -> R
 
 /// Locks and loads the log directories, each log with its topic's settings, and writes who they belong to.
 async fn open_logs(
-    config: &Arc<BrokerConfig>,
+    dynamic: &Arc<DynamicConfigs>,
     id: BrokerId,
     cluster_id: &str,
     zookeeper: &Zk,
 ) -> Result<Arc<LogManager>, BrokerError> {
     let topics = configs::read_all_topics(zookeeper).await?;
-    let loading = config.clone();
+    let dynamic = dynamic.clone();
     let load = move || {
         let none = EntityConfig::default();
-        LogManager::open(&loading, &|topic: &str| log_config(&loading, topic, topics.get(topic).unwrap_or(&none)))
+        let of_topic = |topic: &str| dynamic.log_config(topic, topics.get(topic).unwrap_or(&none));
+        LogManager::open(&dynamic.config(), &of_topic)
     };
     let logs = tokio::task::spawn_blocking(load).await.map_err(|error| BrokerError::Runtime(error.into()))??;
     for dir in logs.dirs().iter().filter(|dir| !dir.is_offline) {
@@ -148,14 +150,6 @@ async fn open_logs(
     }
     logs.start_background().map_err(BrokerError::Runtime)?;
     Ok(logs)
-}
-
-/// The settings of a topic's logs. A value that Ottla cannot read must not keep the others from being used.
-pub(super) fn log_config(config: &BrokerConfig, topic: &str, overrides: &EntityConfig) -> LogConfig {
-    LogConfig::with_overrides(config, &overrides.0).unwrap_or_else(|error| {
-        tracing::error!(topic, %error, "the topic's configuration is not used");
-        config.log.clone()
-    })
 }
 
 fn controller_settings(config: &BrokerConfig, broker: BrokerId) -> controller::Settings {
@@ -174,16 +168,6 @@ fn follow_broker_epoch(registrar: &Registrar, replicas: &Arc<ReplicaManager>) {
     tokio::spawn(async move {
         while epochs.changed().await.is_ok() {
             replicas.set_broker_epoch(*epochs.borrow_and_update());
-        }
-    });
-}
-
-/// Topics' settings take effect when they change.
-fn follow_configs(zookeeper: &Zk, config: &Arc<BrokerConfig>, replicas: &Arc<ReplicaManager>) {
-    let (config, replicas) = (config.clone(), replicas.clone());
-    configs::listen(zookeeper.clone(), move |entity, overrides| {
-        if let ConfigEntity::Topic(topic) = entity {
-            replicas.set_topic_config(&topic, &log_config(&config, &topic, &overrides));
         }
     });
 }

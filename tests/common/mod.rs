@@ -1,7 +1,7 @@
 //! A broker process for a test: its own folder, free ports, and an end with the test.
 
 // Each test program compiles this and uses the part that it needs.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod client;
 
