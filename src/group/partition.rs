@@ -103,12 +103,11 @@ impl Partition {
             *state = State::Broken;
             return;
         }
-        tracing::info!(
-            partition = self.index,
-            groups = shard.groups().count(),
-            ms = monotonic_ms() - started,
-            "groups loaded"
-        );
+        let (groups, ms) = (shard.groups().count(), monotonic_ms() - started);
+        match groups {
+            0 => tracing::debug!(partition = self.index, ms, "no groups to load"),
+            _ => tracing::info!(partition = self.index, groups, ms, "groups loaded"),
+        }
         let mut active = Box::new(Active {
             shard,
             waiting: HashMap::new(),
