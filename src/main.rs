@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     start_logging();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("{error:#}")),
+        Err(error) => fail(&error.to_string()),
     }
 }
 

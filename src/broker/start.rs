@@ -27,6 +27,9 @@ use tokio::runtime::Handle;
 /// How long replies in flight may take to leave at shutdown.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// How long to wait for the controller before answering clients.
+const LEADERS_WITHIN: Duration = Duration::from_secs(3);
+
 /// Why the broker does not start. Each is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
@@ -111,11 +114,32 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
         auto_creation: Arc::new(auto_creation),
         zookeeper: zookeeper.clone(),
     });
+    partitions_known(&services).await;
     {
         let _on_data = data.enter();
         server.serve(Arc::new(move |request| api::dispatch(&services, request)));
     }
     Ok(Running { server, zookeeper, embedded, logs, controller, groups, _registrar: registrar })
+}
+
+/// Waits until the controller has said who leads the partitions that lie on this broker, so that its first answers are not errors.
+/// Bounded, since the controller may be elsewhere, or a log may be left of a topic that is gone.
+async fn partitions_known(services: &Services) {
+    let mut updates = services.metadata.subscribe();
+    let replicas = &services.replicas;
+    let known = || {
+        let is_live = services.metadata.image().brokers.contains_key(&replicas.local());
+        let names = replicas.logs().all();
+        is_live
+            && names
+                .iter()
+                .map(|log| log.topic_partition())
+                .all(|log| replicas.hosted(&log.topic, log.partition).is_some())
+    };
+    let all = async { while !known() && updates.changed().await.is_ok() {} };
+    if tokio::time::timeout(LEADERS_WITHIN, all).await.is_err() {
+        tracing::warn!("the controller has not yet said who leads all partitions of this broker");
+    }
 }
 
 /// The id from the configuration, the log directories, or a new one from ZooKeeper.
