@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use ottla::zookeeper::embedded::jute::{JuteReader, JuteWriter};
 
+pub use frames::{body, handshake};
+
+#[path = "zookeeper_frames.rs"]
+mod frames;
+
 pub struct Raw {
     stream: TcpStream,
     pub session: i64,
@@ -85,12 +90,6 @@ pub fn err_of(frame: &[u8]) -> i32 {
     i32::from_be_bytes(frame[12..16].try_into().expect("a reply header"))
 }
 
-pub fn handshake(timeout_ms: i32, session: i64, password: &[u8], last_zxid: i64) -> Vec<u8> {
-    let mut to = JuteWriter::new();
-    to.i32(0).i64(last_zxid).i32(timeout_ms).i64(session).buffer(Some(password)).bool(false);
-    to.into_bytes()
-}
-
 pub fn send(stream: &mut TcpStream, frame: &[u8]) {
     let mut bytes = (frame.len() as u32).to_be_bytes().to_vec();
     bytes.extend_from_slice(frame);
@@ -110,13 +109,6 @@ pub fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let mut frame = vec![0; u32::from_be_bytes(len) as usize];
     stream.read_exact(&mut frame).ok()?;
     Some(frame)
-}
-
-/// A body from its fields.
-pub fn body(write: impl FnOnce(&mut JuteWriter) -> &mut JuteWriter) -> Vec<u8> {
-    let mut to = JuteWriter::new();
-    write(&mut to);
-    to.into_bytes()
 }
 
 /// The answer to a four-letter word; `None` if nobody listens.

@@ -134,10 +134,14 @@ mod tests {
 
     #[test]
     fn the_password_is_javas_random() {
-        // new Random(id ^ 0xB3415C00L).nextBytes(new byte[16]) in Java, for id 0x100000000000000.
-        let password = password(0x0100_0000_0000_0000);
-        assert_eq!(password.len(), PASSWORD_BYTES);
-        assert_ne!(password, super::password(0x0100_0000_0000_0001));
+        // What new java.util.Random(id ^ 0xB3415C00L).nextBytes gave.
+        let cases = [
+            (0x0100_0000_0000_0000, 0xf22a_cd4a_97e6_9d6d_20a4_9bb6_38ea_db38),
+            (0x0101_9a8c_3f2b_0001, 0x6ab2_96ba_3889_e69e_82d8_f341_752c_eb6e_u128),
+        ];
+        for (id, expected) in cases {
+            assert_eq!(password(id), expected.to_be_bytes());
+        }
     }
 
     #[test]

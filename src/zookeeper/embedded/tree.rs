@@ -3,17 +3,18 @@
 //! Invariant: changes only by applying a transaction, live or replayed, and applying is idempotent: what was already done
 //! is skipped, so a snapshot may be newer than its name. Class `DataTree`.
 
+mod apply;
+mod load;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::acl::{self, AclList};
-use super::codes::{KeeperCode, op};
+use super::acl::AclList;
 use super::path;
-use super::quota::{self, QuotaPaths, Usage};
-use super::stat::{Owner, Stat, StatPersisted};
-use super::txn::{CreateTxn, Txn, TxnHeader};
+use super::quota::QuotaPaths;
+use super::stat::{Stat, StatPersisted};
 
 /// One znode.
 #[derive(Clone, Debug)]
@@ -172,294 +173,120 @@ impl Tree {
             open.extend(node.children.iter().rev().map(|child| format!("{key}/{child}")));
         }
     }
-
-    /// Applies one transaction; every change that watches may wait for is appended to `events`, in order.
-    pub fn apply(&mut self, header: &TxnHeader, txn: &Txn, events: &mut Vec<Event>) -> Outcome {
-        let outcome = self.apply_one(header, txn, events);
-        self.last_zxid = self.last_zxid.max(header.zxid);
-        outcome
-    }
-
-    fn apply_one(&mut self, header: &TxnHeader, txn: &Txn, events: &mut Vec<Event>) -> Outcome {
-        match txn {
-            Txn::Create(create) => self.create(header, create, events),
-            Txn::Delete { path, .. } => {
-                self.delete(path::key(path), header.zxid, events);
-                Outcome::Done { op: txn.op() }
-            }
-            Txn::SetData { path, data, version } => self.set_data(header, path::key(path), data, *version, events),
-            Txn::SetAcl { path, acl, version } => self.set_acl(path::key(path), acl, *version),
-            Txn::Check { .. } => Outcome::Done { op: op::CHECK },
-            Txn::Multi(txns) => {
-                let failed = txns.iter().any(|txn| matches!(txn, Txn::Error(_)));
-                let one = |txn: &Txn| match txn {
-                    Txn::Error(code) => Outcome::Error(*code),
-                    _ if failed => Outcome::Error(KeeperCode::Ok.code()),
-                    txn => self.apply_one(header, txn, events),
-                };
-                Outcome::Multi(txns.iter().map(one).collect())
-            }
-            Txn::CreateSession { timeout_ms } => {
-                self.sessions.insert(header.client_id, *timeout_ms);
-                Outcome::Done { op: op::CREATE_SESSION }
-            }
-            Txn::CloseSession { ephemerals } => {
-                self.close_session(header, ephemerals.as_deref().unwrap_or_default(), events);
-                Outcome::Done { op: op::CLOSE_SESSION }
-            }
-            Txn::Error(code) => Outcome::Error(*code),
-        }
-    }
-
-    fn create(&mut self, header: &TxnHeader, create: &CreateTxn, events: &mut Vec<Event>) -> Outcome {
-        let key = path::key(&create.path);
-        let Some((parent_key, name)) = path::split(key) else { return Outcome::Error(KeeperCode::NodeExists.code()) };
-        let Some(parent) = self.nodes.get(parent_key) else { return Outcome::Error(KeeperCode::NoNode.code()) };
-        let parent_acl = parent.acl.clone();
-        let parent_cversion =
-            if create.parent_cversion == -1 { parent.stat.cversion.wrapping_add(1) } else { create.parent_cversion };
-        let exists = parent.children.contains(name);
-        if exists && create.op != op::CREATE {
-            return Outcome::Error(KeeperCode::NodeExists.code());
-        }
-        self.change(parent_key, |parent| {
-            if parent_cversion > parent.stat.cversion {
-                parent.stat.cversion = parent_cversion;
-                parent.stat.pzxid = parent.stat.pzxid.max(header.zxid);
-            }
-            if !exists {
-                parent.children.insert(name.into());
-            }
-        });
-        if exists {
-            return Outcome::Error(KeeperCode::NodeExists.code());
-        }
-        let owner = match create.op {
-            op::CREATE_CONTAINER => Owner::Container,
-            op::CREATE_TTL => Owner::Ttl(create.ttl_ms),
-            _ if create.ephemeral => Owner::Session(header.client_id),
-            _ => Owner::None,
-        };
-        let stat = StatPersisted::created(header.zxid, header.time_ms, owner.raw());
-        let node = Node::new(create.data.clone(), create.acl.clone(), stat);
-        let outcome = Outcome::Created { op: create.op, path: create.path.clone(), stat: node.stat() };
-        let bytes = node.data_len();
-        let key = self.put(key, node);
-        self.after_create(&key, parent_key, name, bytes);
-        events.push(Event::Created { key, acl: create.acl.clone(), parent_acl });
-        outcome
-    }
-
-    /// Adds a node as it is, with the indexes that follow from it; the parent must know it already.
-    fn put(&mut self, key: &str, mut node: Node) -> Arc<str> {
-        let key: Arc<str> = Arc::from(key);
-        match node.stat.owner() {
-            Owner::Session(id) => {
-                self.ephemerals.entry(id).or_default().insert(key.clone());
-            }
-            Owner::Container | Owner::Ttl(_) => {
-                self.perishable.insert(key.clone());
-            }
-            Owner::None => {}
-        }
-        node.digest = node.compute_digest(&key);
-        self.digest = self.digest.wrapping_add(node.digest);
-        self.bytes += (key.len() + node.data_len()) as u64;
-        self.nodes.insert(key.clone(), Arc::new(node));
-        key
-    }
-
-    /// Changes a node in place and keeps the digest true.
-    fn change(&mut self, key: &str, change: impl FnOnce(&mut Node)) -> bool {
-        let Some(node) = self.nodes.get_mut(key) else { return false };
-        let node = Arc::make_mut(node);
-        self.digest = self.digest.wrapping_sub(node.digest);
-        self.bytes -= node.data_len() as u64;
-        change(node);
-        node.digest = node.compute_digest(key);
-        self.digest = self.digest.wrapping_add(node.digest);
-        self.bytes += node.data_len() as u64;
-        true
-    }
-
-    fn delete(&mut self, key: &str, zxid: i64, events: &mut Vec<Event>) {
-        let Some((parent_key, name)) = path::split(key) else { return };
-        let mut parent_acl = acl::open();
-        self.change(parent_key, |parent| {
-            parent.children.remove(name);
-            parent.stat.pzxid = parent.stat.pzxid.max(zxid);
-            parent_acl = parent.acl.clone();
-        });
-        let Some((key, node)) = self.nodes.remove_entry(key) else { return };
-        self.digest = self.digest.wrapping_sub(node.digest);
-        self.bytes -= (key.len() + node.data_len()) as u64;
-        match node.stat.owner() {
-            Owner::Session(id) => {
-                if let Some(owned) = self.ephemerals.get_mut(&id) {
-                    owned.remove(&key);
-                    if owned.is_empty() {
-                        self.ephemerals.remove(&id);
-                    }
-                }
-            }
-            Owner::Container | Owner::Ttl(_) => {
-                self.perishable.remove(&key);
-            }
-            Owner::None => {}
-        }
-        if name == quota::LIMIT_NODE && parent_key.starts_with(path::QUOTA) {
-            self.quotas.remove(parent_key);
-        }
-        self.use_quota(&key, -1, -(node.data_len() as i64));
-        events.push(Event::Deleted { key, acl: node.acl.clone(), parent_acl });
-    }
-
-    fn set_data(
-        &mut self,
-        header: &TxnHeader,
-        key: &str,
-        data: &Option<Bytes>,
-        version: i32,
-        events: &mut Vec<Event>,
-    ) -> Outcome {
-        let mut grown = 0;
-        let found = self.change(key, |node| {
-            grown = data.as_ref().map_or(0, Bytes::len) as i64 - node.data_len() as i64;
-            node.data = data.clone();
-            node.stat.version = version;
-            node.stat.mzxid = header.zxid;
-            node.stat.mtime = header.time_ms;
-        });
-        let Some((key, node)) = self.nodes.get_key_value(key).filter(|_| found) else {
-            return Outcome::Error(KeeperCode::NoNode.code());
-        };
-        let outcome = Outcome::Stat { op: op::SET_DATA, stat: node.stat() };
-        let key = key.clone();
-        events.push(Event::Changed { key: key.clone(), acl: node.acl.clone() });
-        self.use_quota(&key, 0, grown);
-        outcome
-    }
-
-    fn set_acl(&mut self, key: &str, acl: &AclList, version: i32) -> Outcome {
-        self.change(key, |node| {
-            node.acl = acl.clone();
-            node.stat.aversion = version;
-        });
-        match self.nodes.get(key) {
-            Some(node) => Outcome::Stat { op: op::SET_ACL, stat: node.stat() },
-            None => Outcome::Error(KeeperCode::NoNode.code()),
-        }
-    }
-
-    fn close_session(&mut self, header: &TxnHeader, listed: &[String], events: &mut Vec<Event>) {
-        self.sessions.remove(&header.client_id);
-        let is_mine = |tree: &Self, key: &str| {
-            tree.nodes.get(key).is_some_and(|node| node.stat.owner() == Owner::Session(header.client_id))
-        };
-        for path in listed {
-            if is_mine(self, path) {
-                self.delete(path, header.zxid, events);
-            }
-        }
-        for key in self.ephemerals.remove(&header.client_id).unwrap_or_default() {
-            self.delete(&key, header.zxid, events);
-        }
-    }
-
-    fn after_create(&mut self, key: &str, parent_key: &str, name: &str, bytes: usize) {
-        if parent_key.starts_with(path::QUOTA) {
-            match name {
-                quota::LIMIT_NODE => self.quotas.add(parent_key),
-                quota::STATS_NODE => self.recount(quota::governed(parent_key).to_owned()),
-                _ => {}
-            }
-        }
-        self.use_quota(key, 1, bytes as i64);
-    }
-
-    /// Sets a quota's stats to what is there.
-    fn recount(&mut self, governed: String) {
-        let mut usage = Usage { count: 0, bytes: 0 };
-        self.visit(&governed, &mut |_, node| {
-            usage.count += 1;
-            usage.bytes += node.data_len() as i64;
-        });
-        self.change(&quota::stats_path(&governed), |node| node.data = Some(Bytes::from(usage.text())));
-    }
-
-    fn use_quota(&mut self, key: &str, count: i64, bytes: i64) {
-        let Some(stats) = self.quotas.covering(key).map(quota::stats_path) else { return };
-        self.change(&stats, |node| {
-            let before = Usage::parse(node.data.as_deref().unwrap_or_default());
-            let after = Usage { count: before.count + count, bytes: before.bytes + bytes };
-            node.data = Some(Bytes::from(after.text()));
-        });
-    }
-
-    /// Adds a built-in node where it is missing; it never counts as a child created.
-    fn ensure(&mut self, key: &str) {
-        if self.nodes.contains_key(key) {
-            return;
-        }
-        if let Some((parent, name)) = path::split(key) {
-            self.change(parent, |parent| {
-                parent.children.insert(name.into());
-            });
-        }
-        // ZooKeeper gives the configuration its ACL with a version of -1, and shows it.
-        let (acl, aversion) = if key == path::CONFIG { (acl::read_only(), -1) } else { (acl::open(), 0) };
-        let stat = StatPersisted { aversion, ..StatPersisted::default() };
-        self.put(key, Node::new(Some(Bytes::new()), acl, stat));
-    }
 }
 
-/// Loading: what a snapshot needs besides `apply`.
-impl Tree {
-    /// Adds a node read from a snapshot; false if its parent is not there.
-    pub fn load_node(&mut self, key: &str, node: Node) -> bool {
-        if let Some((parent, name)) = path::split(key) {
-            if !self.change(parent, |parent| {
-                parent.children.insert(name.into());
-            }) {
-                return false;
-            }
-        } else if !key.is_empty() {
-            return false;
-        }
-        self.put(key, node);
-        true
+#[cfg(test)]
+mod tests {
+    use super::super::acl;
+    use super::super::codes::op;
+    use super::super::txn::{CreateTxn, Txn, TxnHeader};
+    use super::*;
+
+    /// Applies transactions one by one, each with the next zxid and that as its time.
+    fn grow(tree: &mut Tree, txns: &[Txn]) -> (Vec<Outcome>, Vec<Event>) {
+        let mut events = Vec::new();
+        let mut one = |txn| {
+            let zxid = tree.last_zxid() + 1;
+            let header = TxnHeader { client_id: 9, cxid: 0, zxid, time_ms: zxid };
+            tree.apply(&header, txn, &mut events)
+        };
+        let outcomes = txns.iter().map(&mut one).collect();
+        (outcomes, events)
     }
 
-    pub fn load_session(&mut self, id: i64, timeout_ms: i32) {
-        self.sessions.insert(id, timeout_ms);
+    fn create(path: &str, parent_cversion: i32) -> Txn {
+        make(op::CREATE, path, parent_cversion, false)
     }
 
-    pub fn set_last_zxid(&mut self, zxid: i64) {
-        self.last_zxid = zxid;
+    fn make(op: i32, path: &str, parent_cversion: i32, ephemeral: bool) -> Txn {
+        let (path, data) = (path.to_owned(), Some(Bytes::from_static(b"data")));
+        Txn::Create(CreateTxn { op, path, data, acl: acl::open(), ephemeral, parent_cversion, ttl_ms: 0 })
     }
 
-    /// After snapshot and log: built-in nodes are there, the ensemble's configuration is cleared (this is one server),
-    /// quotas are counted, and ephemerals of sessions that are gone go too. Returns how many of those there were.
-    pub fn finish_loading(&mut self) -> usize {
-        for key in ["", path::ZOOKEEPER, path::QUOTA, path::CONFIG] {
-            self.ensure(key);
+    fn delete(path: &str) -> Txn {
+        Txn::Delete { path: path.to_owned(), container: false }
+    }
+
+    fn set(path: &str, data: &'static [u8], version: i32) -> Txn {
+        Txn::SetData { path: path.to_owned(), data: Some(Bytes::from_static(data)), version }
+    }
+
+    #[test]
+    fn a_fresh_tree_has_the_known_digest_and_nodes() {
+        let tree = Tree::fresh();
+        assert_eq!(tree.digest(), 1_371_985_504);
+        assert_eq!((tree.len(), tree.descendants("/")), (4, 3));
+        assert!(tree.get("/").is_some() && tree.get("/zookeeper/config").is_some());
+    }
+
+    #[test]
+    fn what_is_undone_leaves_no_trace_in_the_digest() {
+        let mut tree = Tree::fresh();
+        grow(&mut tree, &[create("/a", 1)]);
+        let (digest, bytes) = (tree.digest(), tree.data_bytes());
+        let before = tree.get("/a").map(Node::stat);
+        grow(&mut tree, &[create("/zookeeper/mine", 1), delete("/zookeeper/mine")]);
+        assert_eq!(tree.get("/a").map(Node::stat), before);
+        assert_eq!(tree.data_bytes(), bytes);
+        // Only the stat of /zookeeper is another one now.
+        assert_ne!(tree.digest(), digest);
+    }
+
+    #[test]
+    fn stats_follow_what_happens() {
+        let mut tree = Tree::fresh();
+        let txns = [create("/a", 1), create("/a/b", 1), set("/a", b"longer", 1), delete("/a/b"), create("/a/c", 2)];
+        let (_, events) = grow(&mut tree, &txns);
+        let stat = tree.get("/a").expect("a node").stat();
+        assert_eq!((stat.stored.czxid, stat.stored.mzxid, stat.stored.pzxid), (1, 3, 5));
+        assert_eq!((stat.stored.version, stat.stored.cversion), (1, 2));
+        assert_eq!((stat.data_length, stat.num_children), (6, 1));
+        assert_eq!(events.len(), 5);
+    }
+
+    #[test]
+    fn replaying_over_a_newer_tree_changes_nothing_else() {
+        let txns = [create("/a", 1), create("/a/b", 1), set("/a/b", b"two", 1), create("/a/c", 2), delete("/a/c")];
+        let mut tree = Tree::fresh();
+        grow(&mut tree, &txns);
+        let mut again = tree.clone();
+        again.set_last_zxid(0);
+        grow(&mut again, &txns);
+        for path in ["/", "/a", "/a/b"] {
+            assert_eq!(again.get(path).map(Node::stat), tree.get(path).map(Node::stat), "{path}");
         }
-        self.change(path::CONFIG, |node| node.data = Some(Bytes::new()));
-        let mut limits = Vec::new();
-        self.visit(path::QUOTA, &mut |key, _| {
-            if let Some((quota_node, quota::LIMIT_NODE)) = path::split(key) {
-                limits.push(quota_node.to_owned());
-            }
-        });
-        for quota_node in limits {
-            self.quotas.add(&quota_node);
-            self.recount(quota::governed(&quota_node).to_owned());
-        }
-        let dead: Vec<i64> = self.ephemerals.keys().filter(|id| !self.sessions.contains_key(id)).copied().collect();
-        let orphans: Vec<Arc<str>> = dead.iter().flat_map(|id| self.ephemerals_of(*id).cloned()).collect();
-        for key in &orphans {
-            self.delete(key, self.last_zxid, &mut Vec::new());
-        }
-        orphans.len()
+        assert_eq!((again.len(), again.digest()), (tree.len(), tree.digest()));
+    }
+
+    #[test]
+    fn a_session_takes_its_ephemerals_with_it() {
+        let mut tree = Tree::fresh();
+        let txns = [Txn::CreateSession { timeout_ms: 1 }, create("/a", 1), make(op::CREATE2, "/a/e", 1, true)];
+        grow(&mut tree, &txns);
+        assert_eq!(tree.ephemerals_of(9).count(), 1);
+        let (_, events) = grow(&mut tree, &[Txn::CloseSession { ephemerals: None }]);
+        assert!(matches!(events.as_slice(), [Event::Deleted { key, .. }] if &**key == "/a/e"));
+        assert!(tree.get("/a/e").is_none() && tree.sessions().is_empty() && tree.ephemerals().is_empty());
+    }
+
+    #[test]
+    fn a_failed_multi_does_nothing() {
+        let mut tree = Tree::fresh();
+        let digest = tree.digest();
+        let (outcomes, events) =
+            grow(&mut tree, &[Txn::Multi(vec![create("/a", 1), Txn::Error(-101), Txn::Error(-2)])]);
+        let errors = [0, -101, -2].map(Outcome::Error).to_vec();
+        assert_eq!(outcomes, [Outcome::Multi(errors)]);
+        assert!(events.is_empty() && tree.get("/a").is_none() && tree.digest() == digest);
+    }
+
+    #[test]
+    fn loading_repairs_what_a_standalone_server_must_not_have() {
+        let mut tree = Tree::fresh();
+        let txns = [create("/a", 1), make(op::CREATE, "/a/orphan", 1, true), set("/zookeeper/config", b"server.1", 1)];
+        grow(&mut tree, &txns);
+        assert_eq!(tree.finish_loading(), 1);
+        assert!(tree.get("/a/orphan").is_none());
+        assert_eq!(tree.get("/zookeeper/config").and_then(|node| node.data.clone()), Some(Bytes::new()));
     }
 }

@@ -113,3 +113,87 @@ fn cut(path: &PathBuf, scan: &Scan) -> Result<Option<(PathBuf, u64)>, FileError>
     }
     Ok(Some((path.clone(), scan.good_bytes)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::txn::{CreateTxn, Entry, Txn, TxnHeader};
+    use super::super::super::{acl, codes::op};
+    use super::super::writer::LogWriter;
+    use super::*;
+
+    const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+    fn record(tree: &mut Tree) -> (i64, Vec<u8>) {
+        let zxid = tree.last_zxid() + 1;
+        let (path, acl) = (format!("/n{zxid}"), acl::open());
+        let parent_cversion = zxid as i32;
+        let create = CreateTxn { op: op::CREATE, path, data: None, acl, ephemeral: false, parent_cversion, ttl_ms: 0 };
+        let header = TxnHeader { zxid, ..TxnHeader::default() };
+        let txn = Txn::Create(create);
+        tree.apply(&header, &txn, &mut Vec::new());
+        let entry = Entry { header, txn, digest: Some(tree.digest()) };
+        let mut bytes = Vec::new();
+        log::frame(&entry.encode(), &mut bytes);
+        (zxid, bytes)
+    }
+
+    /// A folder with a log of so many records, and the log's path and bytes.
+    fn folder_with(records: usize) -> (tempfile::TempDir, PathBuf, Vec<u8>) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let folder = Folder::open(dir.path()).expect("a folder");
+        let Recovered { mut tree, tail, .. } = recover(&folder, ENTRY_BYTES_MAX).expect("a tree");
+        let mut log = LogWriter::new(folder.dir(), tail).expect("a log");
+        for _ in 0..records {
+            let (zxid, bytes) = record(&mut tree);
+            log.append(zxid, &bytes).expect("on disk");
+        }
+        log.roll().expect("trimmed");
+        let path = folder.dir().join("log.1");
+        let bytes = std::fs::read(&path).expect("the log");
+        (dir, path, bytes)
+    }
+
+    #[test]
+    fn a_log_cut_anywhere_keeps_every_whole_record_and_can_go_on() {
+        const RECORDS: usize = 2;
+        let (dir, path, bytes) = folder_with(RECORDS);
+        let each = (bytes.len() - 16) / RECORDS;
+        for (cut, room) in (0..=bytes.len()).flat_map(|cut| [(cut, 0), (cut, 64)]) {
+            std::fs::write(&path, [&bytes[..cut], &vec![0; room]].concat()).expect("a cut log");
+            let folder = Folder::open(dir.path()).expect("a folder");
+            let recovered = recover(&folder, ENTRY_BYTES_MAX).unwrap_or_else(|error| panic!("cut at {cut}: {error}"));
+            let kept = cut.saturating_sub(16) / each;
+            let Recovered { mut tree, tail, replayed, digest_mismatches, .. } = recovered;
+            assert_eq!((replayed, digest_mismatches, tree.last_zxid()), (kept as u64, 0, kept as i64), "cut at {cut}");
+            if cut % 8 != 1 {
+                continue;
+            }
+            let mut log = LogWriter::new(folder.dir(), tail).expect("a log");
+            let (zxid, bytes) = record(&mut tree);
+            log.append(zxid, &bytes).expect("on disk");
+            let again = recover(&folder, ENTRY_BYTES_MAX).unwrap_or_else(|error| panic!("after {cut}: {error}"));
+            assert_eq!((again.tree.last_zxid(), again.tree.digest()), (kept as i64 + 1, tree.digest()), "after {cut}");
+        }
+    }
+
+    #[test]
+    fn damage_before_the_end_stops_the_start_and_says_where() {
+        let (dir, path, mut bytes) = folder_with(3);
+        bytes[40] ^= 1;
+        std::fs::write(&path, &bytes).expect("a damaged log");
+        let folder = Folder::open(dir.path()).expect("a folder");
+        let error = recover(&folder, ENTRY_BYTES_MAX).err().expect("damage").to_string();
+        assert!(error.contains("log.1 is damaged at offset 16") && !error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn logs_without_a_snapshot_are_refused_and_a_damaged_snapshot_is_skipped_for_an_older_one() {
+        let (dir, path, _) = folder_with(2);
+        let files = path.parent().expect("a directory");
+        std::fs::write(files.join("snapshot.2"), b"ZKSN damaged\0\0\0\x01/").expect("a file");
+        let folder = Folder::open(dir.path()).expect("a folder");
+        assert_eq!(recover(&folder, ENTRY_BYTES_MAX).expect("the older one").tree.last_zxid(), 2);
+        std::fs::remove_file(files.join("snapshot.0")).expect("gone");
+        assert!(matches!(recover(&folder, ENTRY_BYTES_MAX), Err(FileError::NoSnapshot { .. })));
+    }
+}

@@ -36,7 +36,11 @@ pub async fn serve(shared: Arc<Shared>, id: ConnectionId, outbox: Arc<Outbox>, s
         () = &mut reading => {}
         () = write(&outbox, to) => {
             // Closing while the peer still sends would take back what it has not read yet.
-            let _ = tokio::time::timeout(LINGER, reading).await;
+            tokio::select! {
+                () = reading => {}
+                () = tokio::time::sleep(LINGER) => {}
+                () = shared.stop.cancelled() => {}
+            }
         }
         () = outbox.expired() => {}
         () = shared.stop.cancelled() => {}
