@@ -132,12 +132,13 @@ impl<'a> View<'a> {
         let mut missing: Vec<String> = Vec::new();
         for topic in body.topics.iter().flatten() {
             match &topic.name {
-                None => known.push(self.topic_by_id(TopicId(topic.topic_id), body)),
-                Some(name) => match self.image.topics.get_key_value(&***name) {
+                // With an id the name does not count: the Java client leaves it empty, others null.
+                Some(name) if topic.topic_id.is_nil() => match self.image.topics.get_key_value(&***name) {
                     Some((name, topic)) => known.push(self.topic(name, topic, body)),
                     None if !missing.iter().any(|other| **other == ***name) => missing.push(name.to_string()),
                     None => {}
                 },
+                _ => known.push(self.topic_by_id(TopicId(topic.topic_id), body)),
             }
         }
         (known, missing)

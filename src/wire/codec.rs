@@ -18,14 +18,11 @@ impl WireError {
     }
 }
 
-/// Decodes one message that fills `bytes` exactly. The caller has bounds-checked the bytes if they come from outside.
+/// Decodes one message from the front of `bytes`. The caller has bounds-checked the bytes if they come from outside; what is left
+/// over is ignored, as Kafka does.
 pub fn decode<T: Decodable>(mut bytes: Bytes, version: i16) -> Result<T, WireError> {
     let what = std::any::type_name::<T>().rsplit("::").next().unwrap_or("message");
-    let message = T::decode(&mut bytes, version).map_err(|error| WireError::malformed(what, error))?;
-    if !bytes.is_empty() {
-        return Err(WireError::malformed(what, format!("{} bytes are left over", bytes.len())));
-    }
-    Ok(message)
+    T::decode(&mut bytes, version).map_err(|error| WireError::malformed(what, error))
 }
 
 /// Encodes one message. It fails when a field that `version` does not have holds something else than its default:

@@ -2,7 +2,8 @@
 //!
 //! The message decoder reserves memory for a count straight off the wire, so five bytes could ask for gigabytes and abort the process.
 //! A body that passes here has every length within its bytes, every count backed by that many elements, null only where
-//! it is allowed, nothing left over, and no more elements than a sane request holds.
+//! it is allowed, and no more elements than a sane request holds. Bytes left over behind a request's body are ignored, as Kafka does:
+//! librdkafka leaves three behind its Metadata request for all topics.
 
 use super::codec::WireError;
 use super::cursor::Cursor;
@@ -11,13 +12,13 @@ use super::schema::{Direction, Field, Kind, Message};
 /// Checks the body of a request.
 pub fn check(api_key: i16, version: i16, body: &[u8]) -> Result<(), WireError> {
     let message = message(api_key, Direction::Request, version)?;
-    walk(message, version, Cursor::new(body, message.name))
+    walk(message, version, Cursor::new(body, message.name)).map(drop)
 }
 
 /// Checks the body of a response, which comes from a broker: its number of elements is not limited.
 pub fn check_response(api_key: i16, version: i16, body: &[u8]) -> Result<(), WireError> {
     let message = message(api_key, Direction::Response, version)?;
-    walk(message, version, Cursor::new(body, message.name).without_element_limit())
+    walk(message, version, Cursor::new(body, message.name).without_element_limit())?.finish()
 }
 
 fn message(api_key: i16, direction: Direction, version: i16) -> Result<&'static Message, WireError> {
@@ -26,10 +27,11 @@ fn message(api_key: i16, direction: Direction, version: i16) -> Result<&'static 
         .ok_or(WireError::Unsupported { api_key, version })
 }
 
-fn walk(message: &Message, version: i16, cursor: Cursor<'_>) -> Result<(), WireError> {
+/// Walks over one message; the cursor then stands behind it.
+fn walk<'a>(message: &Message, version: i16, cursor: Cursor<'a>) -> Result<Cursor<'a>, WireError> {
     let mut walk = Walk { cursor, version, compact: version >= message.first_flexible };
     walk.fields(&message.fields)?;
-    walk.cursor.finish()
+    Ok(walk.cursor)
 }
 
 struct Walk<'a> {
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_lengths_nulls_and_left_overs_are_checked() {
+    fn counts_lengths_and_nulls_are_checked_and_left_overs_ignored() {
         check_metadata(0, &[0, 0, 0, 0], true);
         check_metadata(0, &[0xff, 0xff, 0xff, 0xff], false);
         check_metadata(1, &[0xff, 0xff, 0xff, 0xff], true);
@@ -174,7 +176,7 @@ mod tests {
         check_metadata(1, &[0, 0, 0, 1, 0, 1, b'a'], true);
         check_metadata(1, &[0, 0, 0, 1, 0, 2, b'a'], false);
         check_metadata(1, &[0, 0, 0, 1, 0xff, 0xff], false);
-        check_metadata(1, &[0, 0, 0, 0, 0], false);
+        check_metadata(1, &[0, 0, 0, 0, 0], true);
         check_metadata(1, &[], false);
         check_metadata(13, &[0, 0, 0, 0], false);
         check_metadata(9, &[1, 0, 0, 0, 0], true);

@@ -50,7 +50,6 @@ impl ProduceRequest {
         let least = if compact { 3 } else { 6 };
         let topics = cursor.array_of(compact, least, |cursor| topic(cursor, body, compact))?;
         end_of_struct(&mut cursor, compact)?;
-        cursor.finish()?;
         Ok(ProduceRequest { transactional_id, acks, timeout_ms, topics })
     }
 }

@@ -70,9 +70,7 @@ impl FetchRequest {
         }
         let cursor = Cursor::new(body, "Fetch request");
         let mut reader = Reader { cursor, version, compact: version >= FIRST_FLEXIBLE };
-        let request = reader.request()?;
-        reader.cursor.finish()?;
-        Ok(request)
+        reader.request()
     }
 }
 
