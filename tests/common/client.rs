@@ -101,14 +101,6 @@ impl Client {
         self.wait_for_leaders(name, partitions)
     }
 
-    /// Has a topic created by asking for it, as old producers do, and waits until its partition has a leader.
-    pub fn auto_create_topic(&mut self, name: &str) -> io::Result<()> {
-        let topic = MetadataRequestTopic::default().with_name(Some(TopicName(text(name))));
-        let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(true);
-        self.call(&request, 9)?;
-        self.wait_for_leaders(name, 1)
-    }
-
     fn wait_for_leaders(&mut self, name: &str, partitions: i32) -> io::Result<()> {
         for _ in 0..3000 {
             if self.leaders(name)?.iter().filter(|leader| **leader >= 0).count() == partitions as usize {

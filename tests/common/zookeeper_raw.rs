@@ -1,5 +1,8 @@
 //! A raw client of ZooKeeper's protocol: frames as they are, nothing hidden, no retries.
 
+// Each test program compiles this and uses the part that it needs.
+#![allow(dead_code, unused_imports)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
