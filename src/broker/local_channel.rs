@@ -8,31 +8,32 @@ use crate::replica::ReplicaManager;
 use crate::wire::messages::UpdateMetadataResponse;
 use crate::zookeeper::paths::BrokerInfo;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
+#[derive(Clone)]
 pub struct LocalChannels {
     pub replicas: Arc<ReplicaManager>,
     pub groups: Arc<GroupCoordinator>,
+    /// Where requests are carried out: thousands of new logs keep a disk busy, and the ZooKeeper session must not wait for it.
+    pub data: Handle,
 }
 
 impl Channels for LocalChannels {
     fn open(&self, broker: BrokerId, _info: &BrokerInfo) -> Arc<dyn ControlChannel> {
         match broker == self.replicas.local() {
-            true => Arc::new(Local { replicas: self.replicas.clone(), groups: self.groups.clone() }),
+            true => Arc::new(Local(self.clone())),
             false => Arc::new(Remote { broker }),
         }
     }
 }
 
-struct Local {
-    replicas: Arc<ReplicaManager>,
-    groups: Arc<GroupCoordinator>,
-}
+struct Local(LocalChannels);
 
 impl ControlChannel for Local {
     fn send(&self, request: ControlRequest) -> Sent {
-        let (replicas, groups) = (self.replicas.clone(), self.groups.clone());
-        Box::pin(async move {
-            Ok(match request {
+        let LocalChannels { replicas, groups, data } = self.0.clone();
+        let done = data.spawn(async move {
+            match request {
                 ControlRequest::LeaderAndIsr(request) => {
                     ControlResponse::LeaderAndIsr(replicas.leader_and_isr(&request).await)
                 }
@@ -46,8 +47,9 @@ impl ControlChannel for Local {
                 ControlRequest::StopReplica(request) => {
                     ControlResponse::StopReplica(replicas.stop_replica(&request).await)
                 }
-            })
-        })
+            }
+        });
+        Box::pin(async move { done.await.map_err(|error| ChannelError(error.to_string())) })
     }
 }
 

@@ -74,8 +74,8 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
     .await?;
     registration::create_persistent_paths(&zookeeper).await?;
     let cluster_id = registration::cluster_id(&zookeeper).await?;
-    let config = Arc::new(config);
     let id = broker_id(&config, &cluster_id, &zookeeper).await?;
+    let config = Arc::new(BrokerConfig { broker_id: id.0, ..config });
     let dynamic = DynamicConfigs::read(&zookeeper, config, id).await?;
     let config = dynamic.config();
     let logs = open_logs(&dynamic, id, &cluster_id, &zookeeper).await?;
@@ -94,8 +94,8 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
     replicas.add_listener(Arc::new(Coordinators { groups: groups.clone() }));
     let id_blocks = ZkProducerIdBlocks { zookeeper: zookeeper.clone(), broker: id };
     follow_broker_epoch(&registrar, &replicas);
-    let channels = Arc::new(LocalChannels { replicas: replicas.clone(), groups: groups.clone() });
-    let controller = ControllerHandle::start(&zookeeper, &registrar, controller_settings(&config, id), channels);
+    let channels = Arc::new(LocalChannels { replicas: replicas.clone(), groups: groups.clone(), data: data.clone() });
+    let controller = ControllerHandle::start(&zookeeper, &registrar, controller_settings(&config), channels);
     if let Some((topic, _)) = controller.topic(OFFSETS_TOPIC).await? {
         groups.set_partition_count(topic.partitions.len() as i32);
     }
@@ -176,13 +176,15 @@ async fn open_logs(
     Ok(logs)
 }
 
-fn controller_settings(config: &BrokerConfig, broker: BrokerId) -> controller::Settings {
+fn controller_settings(config: &BrokerConfig) -> controller::Settings {
+    let interval_ms = config.leader_imbalance_check_interval_seconds.saturating_mul(1000);
+    let auto_rebalance = (interval_ms, config.leader_imbalance_per_broker_percentage);
     controller::Settings {
-        broker,
+        broker: BrokerId(config.broker_id),
         inter_broker_listener: config.inter_broker_listener_name.clone(),
         delete_topic_enable: config.delete_topic_enable,
         unclean_leader_election: config.log.unclean_leader_election_enable,
-        auto_rebalance: None,
+        auto_rebalance: config.auto_leader_rebalance_enable.then_some(auto_rebalance),
     }
 }
 

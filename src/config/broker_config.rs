@@ -64,6 +64,9 @@ pub struct BrokerConfig {
     pub default_replication_factor: i32,
     pub auto_create_topics_enable: bool,
     pub delete_topic_enable: bool,
+    pub auto_leader_rebalance_enable: bool,
+    pub leader_imbalance_check_interval_seconds: i64,
+    pub leader_imbalance_per_broker_percentage: i32,
     pub fetch_max_bytes: i32,
     pub max_incremental_fetch_session_cache_slots: i32,
     pub group_min_session_timeout_ms: i32,
@@ -130,6 +133,9 @@ impl BrokerConfig {
             default_replication_factor: values.int("default.replication.factor")?,
             auto_create_topics_enable: values.boolean("auto.create.topics.enable")?,
             delete_topic_enable: values.boolean("delete.topic.enable")?,
+            auto_leader_rebalance_enable: values.boolean("auto.leader.rebalance.enable")?,
+            leader_imbalance_check_interval_seconds: values.whole("leader.imbalance.check.interval.seconds")?,
+            leader_imbalance_per_broker_percentage: values.int("leader.imbalance.per.broker.percentage")?,
             fetch_max_bytes: values.int("fetch.max.bytes")?,
             max_incremental_fetch_session_cache_slots: values.int("max.incremental.fetch.session.cache.slots")?,
             group_min_session_timeout_ms: values.int("group.min.session.timeout.ms")?,
@@ -167,7 +173,9 @@ impl BrokerConfig {
     /// valid are passed over; values that do not go together with others are an error.
     pub fn with_dynamic(&self, defaults: &Dynamic, broker: &Dynamic) -> Result<BrokerConfig, ConfigError> {
         let effective = describe::effective(&Sources { file: &self.settings, defaults, broker });
-        Ok(BrokerConfig { settings: self.settings.clone(), ..BrokerConfig::from_settings(&effective)? })
+        // An id that was generated is in no file.
+        let (broker_id, settings) = (self.broker_id, self.settings.clone());
+        Ok(BrokerConfig { broker_id, settings, ..BrokerConfig::from_settings(&effective)? })
     }
 }
 

@@ -59,11 +59,11 @@ pub(super) static GENERAL: &[Property] = properties! {
         "Seconds between two polls of the Yammer metrics reporters."
     "kafka.metrics.reporters" List = "", Any, Low, ReadOnly, Ignored;
         "Java classes that report Yammer metrics."
-    "leader.imbalance.check.interval.seconds" Long = "300", AtLeast(1), High, ReadOnly, Ignored;
+    "leader.imbalance.check.interval.seconds" Long = "300", AtLeast(1), High, ReadOnly, Acts;
         "Seconds between two checks for preferred leaders."
-    "leader.imbalance.per.broker.percentage" Int = "10", Any, High, ReadOnly, Ignored;
+    "leader.imbalance.per.broker.percentage" Int = "10", Any, High, ReadOnly, Acts;
         "Share of partitions led by another than the preferred broker that triggers elections."
-    "auto.leader.rebalance.enable" Boolean = "true", Any, High, ReadOnly, Ignored;
+    "auto.leader.rebalance.enable" Boolean = "true", Any, High, ReadOnly, Acts;
         "The controller moves leadership back to preferred replicas."
     "listener.security.protocol.map" Text = "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT",
         Any, Low, PerBroker, Acts;
