@@ -5,8 +5,9 @@
 //! as it does there.
 
 use crate::base::BrokerId;
+use crate::config::definitions::{self, Support};
 use crate::config::describe::Dynamic;
-use crate::config::{BrokerConfig, LogConfig, definitions};
+use crate::config::{BrokerConfig, LogConfig};
 use crate::log::LogManager;
 use crate::replica::{ReplicaManager, TopicConfigs};
 use crate::zookeeper::paths::{ConfigEntity, EntityConfig};
@@ -150,7 +151,7 @@ impl TopicConfigs for DynamicConfigs {
     }
 }
 
-/// Says what has changed, and what of it waits for a restart: all but what logs are configured with.
+/// Says what has changed, and what of it is not in force: all but what logs are configured with waits for a restart.
 fn tell(before: &BrokerConfig, after: &BrokerConfig) {
     let names = |of: &BrokerConfig, than: &BrokerConfig| -> Vec<String> {
         let differs = |(name, value): &(&str, &str)| than.effective.get(name) != Some(*value);
@@ -161,10 +162,13 @@ fn tell(before: &BrokerConfig, after: &BrokerConfig) {
     changed.dedup();
     let is_of_logs = |name: &str| definitions::topic_properties().any(|topic| topic.broker_names.contains(&name));
     for name in changed {
+        let acts = definitions::broker_property(&name).is_some_and(|property| property.support == Support::Acts);
         if is_of_logs(&name) {
             tracing::info!(name, "a config of the broker has changed");
-        } else {
+        } else if acts {
             tracing::warn!(name, "a dynamic config of the broker; it takes effect at the next start");
+        } else {
+            tracing::warn!(name, "a dynamic config of the broker that is not supported yet, and ignored");
         }
     }
 }
