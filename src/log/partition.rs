@@ -198,11 +198,16 @@ impl Log {
                     found.push(transaction);
                 }
                 if transaction.last_stable_offset >= to {
-                    return Ok(found);
+                    return self.if_not_removed(from, found);
                 }
             }
         }
-        Ok(found)
+        self.if_not_removed(from, found)
+    }
+
+    /// Retention may have taken the segments, and with them what they told of aborted transactions.
+    fn if_not_removed<T>(&self, from: i64, found: T) -> Result<T, LogError> {
+        if from < self.log_start_offset() { Err(self.out_of_range(from)) } else { Ok(found) }
     }
 
     pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
@@ -221,6 +226,7 @@ impl Log {
     /// Notes that a leader epoch begins at the log's end. A leader calls this before its first append.
     pub fn assign_epoch_start_offset(&self, epoch: LeaderEpoch) -> Result<(), LogError> {
         let _writer = self.writer.lock();
+        self.check_usable()?;
         let start = self.log_end_offset();
         let changed = self.epochs.write().assign(epoch, start);
         if changed { self.write_epochs(Durability::Written) } else { Ok(()) }
@@ -268,9 +274,10 @@ impl Log {
         }
     }
 
-    /// Data that contradicts itself is corruption; anything else is the disk.
+    /// Data that contradicts itself is corruption; anything else is the disk, unless the directory was just taken away.
     pub(super) fn read_failed(&self, path: &Path, error: io::Error) -> LogError {
         match error.kind() {
+            _ if self.is_closed() => LogError::Closed(self.topic_partition.clone()),
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => LogError::corrupt(path, error.to_string()),
             _ => self.log_dir.failed(path, error),
         }

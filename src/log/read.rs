@@ -72,7 +72,7 @@ pub(super) enum Retry {
 pub(super) type Attempt<T> = Result<Result<T, Retry>, LogError>;
 
 /// Segments may be removed or repaired under a read, but not for ever.
-const ATTEMPTS_MAX: usize = 4;
+const ATTEMPTS_MAX: usize = 16;
 
 impl Log {
     /// Ranges of at most `max_bytes` from `offset` on, below `limit_offset`; with `min_one_batch` at least one whole batch.
@@ -162,36 +162,12 @@ impl Log {
             }
             let next_base = segments.get(at + 1).map(|next| next.base_offset());
             let bound = if is_last { limit.offset } else { next_base.unwrap_or(limit.offset) };
-            return self.slice(segment, &batch, segment_end, max_bytes, min_one_batch, bound).map(Ok);
+            return match slice(segment, &batch, segment_end, max_bytes, min_one_batch, bound) {
+                Ok(read) => Ok(Ok(read)),
+                Err(error) => self.lookup_failed(segment, error).map(Err),
+            };
         }
         Ok(Ok(LogRead::empty(offset)))
-    }
-
-    fn slice(
-        &self,
-        segment: &Segment,
-        first: &BatchAt,
-        segment_end: u64,
-        max_bytes: usize,
-        min_one_batch: bool,
-        bound: i64,
-    ) -> Result<LogRead, LogError> {
-        let available = segment_end - first.position;
-        let wanted = if min_one_batch { (max_bytes as u64).max(first.size) } else { max_bytes as u64 };
-        let len = available.min(wanted);
-        let failed = |error| self.read_failed(segment.path(), error);
-        let upper_bound_offset = if len == available {
-            bound
-        } else {
-            let entry = segment.offset_index.at_or_after_position(first.position + len).map_err(failed)?;
-            entry.map_or(bound, |entry| (entry.offset + 1).min(bound))
-        };
-        let slices = if len == 0 {
-            Vec::new()
-        } else {
-            vec![FileSlice { file: segment.file().map_err(failed)?, position: first.position, len: len as usize }]
-        };
-        Ok(LogRead { slices, first_batch_incomplete: len < first.size, upper_bound_offset })
     }
 
     /// Where the first batch at or beyond `offset` begins. Log end and high watermark are remembered.
@@ -225,12 +201,43 @@ impl Log {
         match segment.find(offset) {
             Ok(Ok(found)) => Ok(Ok(found)),
             Ok(Err(StaleIndex)) => Ok(Err(Retry::Stale(Arc::clone(segment)))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.has(segment) => Ok(Err(Retry::Removed)),
-            Err(error) => Err(self.read_failed(segment.path(), error)),
+            Err(error) => self.lookup_failed(segment, error).map(Err),
         }
+    }
+
+    /// Files of a segment that retention took meanwhile are no fault of the disk.
+    pub(super) fn lookup_failed(&self, segment: &Arc<Segment>, error: io::Error) -> Result<Retry, LogError> {
+        if error.kind() == io::ErrorKind::NotFound && !self.has(segment) {
+            return Ok(Retry::Removed);
+        }
+        Err(self.read_failed(segment.path(), error))
     }
 
     fn has(&self, segment: &Arc<Segment>) -> bool {
         self.segments.load().iter().any(|other| Arc::ptr_eq(other, segment))
     }
+}
+
+fn slice(
+    segment: &Segment,
+    first: &BatchAt,
+    segment_end: u64,
+    max_bytes: usize,
+    min_one_batch: bool,
+    bound: i64,
+) -> io::Result<LogRead> {
+    let available = segment_end - first.position;
+    let wanted = if min_one_batch { (max_bytes as u64).max(first.size) } else { max_bytes as u64 };
+    let len = available.min(wanted);
+    let upper_bound_offset = if len == available {
+        bound
+    } else {
+        let entry = segment.offset_index.at_or_after_position(first.position + len)?;
+        entry.map_or(bound, |entry| (entry.offset + 1).min(bound))
+    };
+    let slices = match len {
+        0 => Vec::new(),
+        len => vec![FileSlice { file: segment.file()?, position: first.position, len: len as usize }],
+    };
+    Ok(LogRead { slices, first_batch_incomplete: len < first.size, upper_bound_offset })
 }

@@ -71,7 +71,7 @@ impl Log {
             return Ok(0);
         }
         let segments = self.segments.load_full();
-        let ages = self.ages(&segments)?;
+        let Some(ages) = self.ages(&segments)? else { return Ok(0) };
         let count = segments_to_delete(&ages, &config, now_ms, self.high_watermark(), self.log_start_offset());
         if count > 0 {
             let reason = if config.cleanup_policy.delete { "retention" } else { "log start offset" };
@@ -81,7 +81,8 @@ impl Log {
         Ok(count)
     }
 
-    fn ages(&self, segments: &[Arc<Segment>]) -> Result<Vec<SegmentAge>, LogError> {
+    /// `None` if a segment was truncated away meanwhile.
+    fn ages(&self, segments: &[Arc<Segment>]) -> Result<Option<Vec<SegmentAge>>, LogError> {
         let end = self.log_end_offset();
         let mut ages = Vec::with_capacity(segments.len());
         for (at, segment) in segments.iter().enumerate() {
@@ -89,20 +90,14 @@ impl Log {
             ages.push(SegmentAge {
                 size: segment.size(),
                 end_offset: next.unwrap_or(end),
-                timestamp: self.age_of(segment)?,
+                timestamp: match age_of(segment) {
+                    Ok(timestamp) => timestamp,
+                    Err(error) => return self.lookup_failed(segment, error).map(|_| None),
+                },
                 is_active: next.is_none(),
             });
         }
-        Ok(ages)
-    }
-
-    fn age_of(&self, segment: &Segment) -> Result<Millis, LogError> {
-        let failed = |error| self.read_failed(segment.path(), error);
-        if let Some(largest) = segment.largest_timestamp().map_err(failed)? {
-            return Ok(largest.timestamp);
-        }
-        let modified = fs::metadata(segment.path()).and_then(|metadata| metadata.modified()).map_err(failed)?;
-        Ok(modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis))
+        Ok(Some(ages))
     }
 
     fn delete_oldest(&self, gone: &[Arc<Segment>]) -> Result<(), LogError> {
@@ -182,6 +177,14 @@ impl Log {
     pub fn first_segment_base(&self) -> i64 {
         self.segments.load().first().map_or(0, |segment| segment.base_offset())
     }
+}
+
+fn age_of(segment: &Segment) -> io::Result<Millis> {
+    if let Some(largest) = segment.largest_timestamp()? {
+        return Ok(largest.timestamp);
+    }
+    let modified = fs::metadata(segment.path())?.modified()?;
+    Ok(modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis))
 }
 
 #[cfg(test)]

@@ -29,7 +29,10 @@ impl Log {
         self.attempt(|| {
             let start = self.log_start_offset();
             for segment in self.segments.load_full().iter() {
-                let largest = segment.largest_timestamp().map_err(|error| self.read_failed(segment.path(), error))?;
+                let largest = match segment.largest_timestamp() {
+                    Ok(largest) => largest,
+                    Err(error) => return self.lookup_failed(segment, error).map(Err),
+                };
                 if largest.is_none_or(|largest| largest.timestamp < timestamp) {
                     continue;
                 }
@@ -66,7 +69,10 @@ impl Log {
         self.attempt(|| {
             let mut best = None;
             for segment in self.segments.load_full().iter() {
-                let largest = segment.largest_timestamp().map_err(|error| self.read_failed(segment.path(), error))?;
+                let largest = match segment.largest_timestamp() {
+                    Ok(largest) => largest,
+                    Err(error) => return self.lookup_failed(segment, error).map(Err),
+                };
                 if let Some(largest) = largest
                     && best.as_ref().is_none_or(|(timestamp, _)| largest.timestamp > *timestamp)
                 {
@@ -86,16 +92,19 @@ impl Log {
         from: i64,
         is_match: impl Fn(&OffsetForTimestamp) -> bool,
     ) -> Attempt<Option<OffsetForTimestamp>> {
-        let failed = |error| self.read_failed(segment.path(), error);
         // The entry's own batch has the largest timestamp so far; with an equal one the search begins in it.
-        let indexed = segment.time_index.floor(timestamp.saturating_sub(1)).map_err(failed)?;
+        let (indexed, file) =
+            match segment.time_index.floor(timestamp.saturating_sub(1)).and_then(|i| Ok((i, segment.file()?))) {
+                Ok(opened) => opened,
+                Err(error) => return self.lookup_failed(segment, error).map(Err),
+            };
         let offset = indexed.map_or(segment.base_offset(), |entry| entry.offset).max(from);
         let start = match self.find_in(segment, offset)? {
             Ok(Some(batch)) => batch.position,
             Ok(None) => return Ok(Ok(None)),
             Err(retry) => return Ok(Err(retry)),
         };
-        let file = segment.file().map_err(failed)?;
+        let failed = |error| self.read_failed(segment.path(), error);
         let mut scanner = Scanner::new(&file, start, segment.size());
         while let Step::Batch(batch) = scanner.next_header().map_err(failed)? {
             if batch.max_timestamp < timestamp {
