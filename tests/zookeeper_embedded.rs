@@ -269,7 +269,7 @@ async fn a_session_ends_when_its_client_is_silent() {
     let watcher = connect(&server).await;
     let address = server.local_addr();
     let silent = tokio::task::spawn_blocking(move || {
-        let mut silent = raw::Raw::connect(address, 100);
+        let mut silent = raw::Raw::connect(address, 2000);
         let create =
             raw::body(|to| to.string("/e").buffer(None).i32(1).i32(31).string("world").string("anyone").i32(1));
         silent.ask(1, &create).expect("create");
@@ -279,7 +279,7 @@ async fn a_session_ends_when_its_client_is_silent() {
     let (_, gone) = watcher.check_and_watch_stat("/e").await.expect("exists");
     assert_eq!(gone.changed().await.event_type, EventType::NodeDeleted);
     let end = tokio::task::spawn_blocking(move || {
-        let resumed = raw::Raw::resume(address, 100, silent.session, &silent.password, 0);
+        let resumed = raw::Raw::resume(address, 2000, silent.session, &silent.password, 0);
         (silent.receive(), resumed.is_none())
     });
     assert_eq!(end.await.expect("an end"), (None, true));

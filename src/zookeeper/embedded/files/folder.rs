@@ -30,7 +30,9 @@ impl Folder {
     /// Makes the directories where they are missing, and locks.
     pub fn open(data_dir: &Path) -> Result<Self, FileError> {
         let dir = data_dir.join(VERSION_DIR);
-        fs::create_dir_all(&dir).map_err(FileError::io("create", &dir))?;
+        if !dir.is_dir() {
+            fs::create_dir_all(&dir).and_then(|()| sync_dir(data_dir)).map_err(FileError::io("create", &dir))?;
+        }
         let lock_path = data_dir.join(LOCK_FILE);
         let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(FileError::io("open", &lock_path))?;

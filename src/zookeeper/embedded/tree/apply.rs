@@ -58,10 +58,8 @@ impl Tree {
         let parent_acl = parent.acl.clone();
         let parent_cversion =
             if create.parent_cversion == -1 { parent.stat.cversion.wrapping_add(1) } else { create.parent_cversion };
+        // Only over a snapshot that is newer than its name; the parent may still be older.
         let exists = parent.children.contains(name);
-        if exists && create.op != op::CREATE {
-            return Outcome::Error(KeeperCode::NodeExists.code());
-        }
         self.change(parent_key, |parent| {
             if parent_cversion > parent.stat.cversion {
                 parent.stat.cversion = parent_cversion;
