@@ -186,3 +186,50 @@ async fn read(client: &Client, path: &str) -> Result<Option<(Vec<u8>, Stat)>, Fa
         Err(error) => Err(failure(error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zookeeper::embedded::{EmbeddedConfig, Server};
+
+    async fn run(client: &Client, writes: &[Write]) -> Result<Answer, ZkError> {
+        match submit_multi(client, writes).await {
+            Ok((answer, _)) => Ok(answer),
+            Err(Failure::Answered(error)) => Err(error),
+            Err(Failure::Lost) => panic!("connection lost"),
+        }
+    }
+
+    async fn verified(client: &Client, writes: &[Write]) -> bool {
+        let session = client.session_id().0;
+        match verify(client, writes, session).await {
+            Ok(found) => found.is_some(),
+            Err(_) => panic!("connection lost"),
+        }
+    }
+
+    /// Each write is done, fails when it is sent again, and is known to have been done all the same; one that somebody else
+    /// did is not.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_write_finds_its_own_effect() {
+        let dir = tempfile::tempdir().expect("temp folder");
+        let config = EmbeddedConfig { address: "127.0.0.1".into(), port: 0, ..EmbeddedConfig::new(dir.path()) };
+        let server = Server::start(config).await.expect("a ZooKeeper server");
+        let (own, other) = (
+            Client::connect(&server.local_addr().to_string()).await.expect("connected"),
+            Client::connect(&server.local_addr().to_string()).await.expect("connected"),
+        );
+        let registration = [Write::create_ephemeral("/e", ""), Write::set("/e", "data", Some(0))];
+        let changed = [Write::check("/e", 1), Write::create("/p", "x"), Write::set("/p", "y", Some(0))];
+        let deleted = [Write::check("/e", 1), Write::delete("/p", None)];
+        for writes in [registration.as_slice(), &changed, &deleted] {
+            assert!(!verified(&own, writes).await, "{writes:?}");
+            run(&own, writes).await.expect("done");
+            assert!(run(&own, writes).await.is_err(), "{writes:?}");
+            assert!(verified(&own, writes).await, "{writes:?}");
+        }
+        assert!(!verified(&other, &registration).await, "another session owns the znode");
+        run(&other, &[Write::set("/e", "data", None)]).await.expect("done");
+        assert!(!verified(&own, &registration).await, "the same data, but written once more");
+    }
+}
