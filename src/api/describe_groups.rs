@@ -6,12 +6,15 @@ use crate::group::message::{GroupDescription, MemberDescription};
 use crate::wire::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use crate::wire::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use crate::wire::{Outcome, Reply, Request, WireError, text};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, WireError> {
     let body: DescribeGroupsRequest = request.decode()?;
     let version = request.header.version;
-    let groups = body.groups.into_iter().map(|id| {
+    // A group is described once, however often it is named: descriptions can be large.
+    let mut seen = HashSet::new();
+    let groups = body.groups.into_iter().filter(|id| seen.insert(id.clone())).map(|id| {
         let description = services.groups.describe(&id);
         described(version, id, description, body.include_authorized_operations)
     });

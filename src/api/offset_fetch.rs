@@ -11,6 +11,7 @@ use crate::wire::messages::offset_fetch_response::{
 };
 use crate::wire::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
 use crate::wire::{Outcome, Reply, Request, WireError, text};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, WireError> {
@@ -28,7 +29,9 @@ pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, Wir
         let fetched = services.groups.fetch_offsets(&body.group_id, &topics, body.require_stable);
         one_group(header.version, &with_all_partitions(header.version, fetched, &topics))
     } else {
-        let groups = body.groups.into_iter().map(|group| {
+        // A group is answered once, however often it is named: it may have many offsets.
+        let mut seen = HashSet::new();
+        let groups = body.groups.into_iter().filter(|group| seen.insert(group.group_id.clone())).map(|group| {
             let topics = wanted_topics(group.topics.as_deref());
             let fetched = services.groups.fetch_offsets(&group.group_id, &topics, body.require_stable);
             of_many(&fetched).with_group_id(group.group_id)
