@@ -200,3 +200,29 @@ fn hostile_frames_harm_nobody() {
     assert_eq!((fetched.error_code, fetched.high_watermark), (0, 0), "a broken batch is in the log");
     assert!(broker.stop().success(), "no clean end\n{}", broker.log());
 }
+
+/// More connections than the process has descriptors for: those that are open go on, and new ones come in once others have gone.
+#[test]
+fn a_broker_without_descriptors_comes_back() {
+    let mut broker = Broker::start(&[]);
+    let mut honest = broker.client();
+    for topic in [STEADY, HOSTILE] {
+        honest.create_topic(topic, 1, &[]).expect("a topic");
+    }
+    steady_round(&mut honest, 0).expect("the files of the topic are open");
+    let open = names_in(Path::new(&format!("/proc/{}/fd", broker.pid()))).len() as u64;
+    let pid = rustix::process::Pid::from_raw(broker.pid() as i32);
+    let limit = rustix::process::Rlimit { current: Some(open + 20), maximum: Some(open + 20) };
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).expect("a lower limit");
+    let crowd: Vec<TcpStream> =
+        (0..60).map(|_| TcpStream::connect(("127.0.0.1", broker.port)).expect("the backlog takes it")).collect();
+    steady_round(&mut honest, 1).expect("open connections go on");
+    // Its files are not open yet and cannot be opened now.
+    honest.produce(HOSTILE, 0, records::honest(1, b"v")).expect("an answer");
+    drop(crowd);
+    let mut late = broker.client();
+    steady_round(&mut late, 2).expect("a new connection is served");
+    let produced = late.produce(HOSTILE, 0, records::honest(1, b"v")).expect("an answer");
+    assert_eq!(produced.error_code, 0, "a topic that could not open its files stays out of order\n{}", broker.log());
+    assert!(broker.is_running());
+}
