@@ -5,6 +5,7 @@
 //! registration ends.
 
 mod coordinators;
+mod descriptors;
 mod dynamic_configs;
 mod identity;
 mod local_channel;
@@ -20,6 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 /// Runs a broker until SIGTERM or SIGINT.
 pub fn run(config: BrokerConfig) -> Result<(), BrokerError> {
     let began = Instant::now();
+    descriptors::raise_limit();
     let data_threads = std::thread::available_parallelism().map_or(2, usize::from);
     let control = runtime("control", 1)?;
     let data = runtime("data", data_threads.max(2))?;
