@@ -11,6 +11,7 @@ pub mod context;
 mod deletion;
 mod driver;
 pub mod elections;
+pub mod event;
 pub mod handle;
 mod load;
 pub mod machine;

@@ -3,6 +3,7 @@
 
 pub mod configs;
 pub mod embedded;
+mod keeper;
 pub mod operation;
 pub mod paths;
 pub mod registration;

@@ -2,6 +2,8 @@
 
 use ottla::base::{BrokerId, time::wall_ms};
 use ottla::config::{BrokerConfig, Endpoint};
+use ottla::controller::channel::Sent;
+use ottla::controller::{Channels, ControlChannel, ControlRequest, ControllerHandle, Settings};
 use ottla::zookeeper::embedded::{self, EmbeddedConfig};
 use ottla::zookeeper::paths::{self, BrokerInfo, ConfigEntity, EntityConfig};
 use ottla::zookeeper::registration::{self, Leftover, Registrar, RegistrationError};
@@ -220,4 +222,61 @@ async fn a_fence_refuses_and_watches_fire() {
     zk.set("/x", b"newer", None).await.unwrap();
     zk.exists("/x").await.unwrap();
     assert!(changes.try_recv().is_err(), "a watch fires once");
+}
+
+/// Brokers that answer nothing: only the election matters here.
+struct Deaf;
+
+impl Channels for Deaf {
+    fn open(&self, _broker: BrokerId, _info: &BrokerInfo) -> Arc<dyn ControlChannel> {
+        Arc::new(Deaf)
+    }
+}
+
+impl ControlChannel for Deaf {
+    fn send(&self, _request: ControlRequest) -> Sent {
+        Box::pin(std::future::pending())
+    }
+}
+
+async fn candidate(zk: &Zk, id: i32) -> (Registrar, ControllerHandle) {
+    let registrar = Registrar::start(zk, BrokerId(id), info(9090 + id as u16), WAIT).await.unwrap();
+    let settings = Settings {
+        broker: BrokerId(id),
+        inter_broker_listener: "PLAINTEXT".into(),
+        delete_topic_enable: true,
+        unclean_leader_election: false,
+        auto_rebalance: None,
+    };
+    let handle = ControllerHandle::start(zk, &registrar, settings, Arc::new(Deaf));
+    (registrar, handle)
+}
+
+async fn wait_for(handle: &ControllerHandle, active: bool) {
+    let mut state = handle.subscribe();
+    let waiting = state.wait_for(|state| state.active.is_some() == active && state.broker.is_some());
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("in time").expect("a controller");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_brokers_one_is_the_controller_and_the_other_its_heir() {
+    let server = server().await;
+    let (zk1, zk2) = (connect(&server, "").await, connect(&server, "").await);
+    registration::create_persistent_paths(&zk1).await.unwrap();
+    let (_registrar1, first) = candidate(&zk1, 1).await;
+    wait_for(&first, true).await;
+    let (_registrar2, second) = candidate(&zk2, 2).await;
+    wait_for(&second, false).await;
+    assert_eq!(second.controller_id(), Some(BrokerId(1)));
+    // The first loses its session, and with it the office.
+    end_session(&server, &zk1).await;
+    wait_for(&second, true).await;
+    wait_for(&first, false).await;
+    assert_eq!(first.controller_id(), Some(BrokerId(2)));
+    assert_eq!(zk2.get("/controller_epoch").await.unwrap().unwrap().0, b"2");
+    // The second stops.
+    second.stop().await;
+    zk2.close().await;
+    wait_for(&first, true).await;
+    assert_eq!(first.state().active.map(|epoch| epoch.0), Some(3));
 }

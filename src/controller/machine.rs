@@ -7,109 +7,21 @@
 
 use super::brokers::BrokerWait;
 use super::candidacy::CandidacyWait;
-use super::commands::{Command, CommandReply};
+use super::commands::Command;
 use super::context::{Context, Replica, ReplicaPhase};
 use super::deletion::DeletionWait;
 use super::elections::Strategy;
+pub use super::event::{Answers, Effect, Event, Settings, Timer};
 use super::load::LoadWait;
 use super::partitions::PartitionWait;
 use super::replicas::ReplicaWait;
 use super::requests::{ControlRequest, ControlResponse, RequestBatch, Sender};
 use super::topics::TopicWait;
 use crate::base::{BrokerId, ControllerEpoch, ErrorCode, Millis, TopicId, TopicPartition};
-use crate::zookeeper::paths::{self, BrokerInfo};
-use crate::zookeeper::{Answer, Operation, Write, ZkError};
+use crate::zookeeper::paths;
+use crate::zookeeper::{Operation, Write, ZkError};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-
-/// What a broker's configuration says to its controller.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Settings {
-    pub broker: BrokerId,
-    pub inter_broker_listener: String,
-    pub delete_topic_enable: bool,
-    pub unclean_leader_election: bool,
-    /// How often to look whether leadership has drifted from the preferred replicas, and the tolerated share per broker in
-    /// percent; `None` is never.
-    pub auto_rebalance: Option<(Millis, i32)>,
-}
-
-/// The answers to one [`Effect::Zk`].
-pub type Answers = Vec<Result<Answer, ZkError>>;
-
-#[derive(Clone, PartialEq, Debug)]
-pub enum Event {
-    /// A session exists and the broker is registered in it.
-    Session {
-        id: i64,
-    },
-    /// The session is gone: so are the controller's znode and every watch.
-    SessionExpired,
-    /// A watch fired.
-    Changed {
-        path: String,
-        children: bool,
-    },
-    Zk {
-        token: u64,
-        answers: Answers,
-    },
-    /// What a broker answered to what.
-    Response {
-        broker: BrokerId,
-        request: ControlRequest,
-        response: ControlResponse,
-    },
-    Timer(Timer),
-    Command {
-        token: u64,
-        command: Command,
-    },
-    /// The broker is about to close its session.
-    Stop,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Timer {
-    /// Of the controller of this epoch.
-    AutoRebalance(ControllerEpoch),
-    RetryDeletions,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub enum Effect {
-    Zk {
-        token: u64,
-        operations: Vec<Operation>,
-    },
-    OpenChannel {
-        broker: BrokerId,
-        info: BrokerInfo,
-    },
-    CloseChannel {
-        broker: BrokerId,
-    },
-    Send {
-        broker: BrokerId,
-        request: ControlRequest,
-    },
-    Timer {
-        timer: Timer,
-        at: Millis,
-    },
-    Reply {
-        token: u64,
-        reply: CommandReply,
-    },
-    /// Which broker is the controller, and the epoch if it is this one.
-    Controller {
-        broker: Option<BrokerId>,
-        active: Option<ControllerEpoch>,
-    },
-    /// Forget every watch: the machine has forgotten what they are for.
-    ClearWatches,
-    Warn(String),
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Active {
