@@ -65,22 +65,23 @@ pub struct Services {
 }
 
 /// Finds the handler of a request and runs it. An unknown key or version, or a body that does not decode, closes the
-/// connection, as Kafka does; only ApiVersions answers versions that it does not know.
+/// connection, as Kafka does; only ApiVersions answers versions that it does not know. Said at debug level only, or anybody could
+/// fill the log.
 pub fn dispatch(services: &Arc<Services>, request: Request) -> Outcome {
     let header = request.header.clone();
     let Some(api) = table::find(header.api_key) else {
-        tracing::warn!(api_key = header.api_key, client = %request.connection.client_address, "unknown api key");
+        tracing::debug!(api_key = header.api_key, client = %request.connection.client_address, "unknown api key");
         return Reply::Close.into();
     };
     if !api.versions.contains(&header.version) && api.key != api_versions::KEY {
-        tracing::warn!(api = api.name, version = header.version, client = %request.connection.client_address, "unsupported version");
+        tracing::debug!(api = api.name, version = header.version, client = %request.connection.client_address, "unsupported version");
         return Reply::Close.into();
     }
     let client = request.connection.client_address;
     match (api.handler)(services, request) {
         Ok(outcome) => outcome,
         Err(error) => {
-            tracing::warn!(api = api.name, version = header.version, %client, %error, "request refused");
+            tracing::debug!(api = api.name, version = header.version, %client, %error, "request refused");
             Reply::Close.into()
         }
     }

@@ -29,10 +29,13 @@ pub fn run(config: BrokerConfig) -> Result<(), BrokerError> {
         let signals = signals::listen()?;
         let running = start::start(config, data.handle()).await?;
         tracing::info!(after_ms = began.elapsed().as_millis() as u64, "ready: {}", running.summary());
-        signals.first().await;
+        let ended = tokio::select! {
+            () = signals.first() => Ok(()),
+            error = running.failed() => Err(error),
+        };
         tracing::info!("stopping");
         running.stop().await;
-        Ok(())
+        ended
     });
     data.shutdown_background();
     control.shutdown_background();

@@ -61,7 +61,7 @@ pub struct Running {
 }
 
 pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, BrokerError> {
-    let mut server = {
+    let server = {
         let _on_data = data.enter();
         Server::bind(&config)?
     };
@@ -77,8 +77,31 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
     let id = broker_id(&config, &cluster_id, &zookeeper).await?;
     let config = Arc::new(BrokerConfig { broker_id: id.0, ..config });
     let dynamic = DynamicConfigs::read(&zookeeper, config, id).await?;
-    let config = dynamic.config();
     let logs = open_logs(&dynamic, id, &cluster_id, &zookeeper).await?;
+    let parts = Parts { zookeeper, embedded, logs: logs.clone(), dynamic, cluster_id };
+    match join(server, parts, id, data).await {
+        Ok(running) => Ok(running),
+        Err(error) => {
+            // What was opened in order is left in order.
+            close(logs).await;
+            Err(error)
+        }
+    }
+}
+
+/// What is there before the broker joins the cluster.
+struct Parts {
+    zookeeper: Zk,
+    embedded: Option<embedded::Server>,
+    logs: Arc<LogManager>,
+    dynamic: Arc<DynamicConfigs>,
+    cluster_id: String,
+}
+
+/// Registers, runs for controller, and answers.
+async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> Result<Running, BrokerError> {
+    let Parts { zookeeper, embedded, logs, dynamic, cluster_id } = parts;
+    let config = dynamic.config();
     registration::check_features(&zookeeper).await?;
     let leftover = match embedded {
         Some(_) => Leftover::Remove,
@@ -176,6 +199,13 @@ async fn open_logs(
     Ok(logs)
 }
 
+/// Closes the logs. That writes to disk, and the ZooKeeper session has to be kept alive meanwhile.
+async fn close(logs: Arc<LogManager>) {
+    if tokio::task::spawn_blocking(move || logs.shutdown()).await.is_err() {
+        tracing::error!("closing the logs failed; the next start recovers them");
+    }
+}
+
 fn controller_settings(config: &BrokerConfig) -> controller::Settings {
     let interval_ms = config.leader_imbalance_check_interval_seconds.saturating_mul(1000);
     let auto_rebalance = (interval_ms, config.leader_imbalance_per_broker_percentage);
@@ -228,16 +258,20 @@ impl Running {
         parts.join(", ")
     }
 
+    /// Returns when the ZooKeeper inside cannot go on; never without one.
+    pub async fn failed(&self) -> BrokerError {
+        match &self.embedded {
+            Some(embedded) => embedded.failed().await.into(),
+            None => std::future::pending().await,
+        }
+    }
+
     /// Stops in the order that loses nothing: requests, logs, registration, ZooKeeper.
     pub async fn stop(self) {
         // Who waits for a rebalance is answered, so that draining does not wait for it.
         self.groups.shutdown();
         self.server.shutdown(DRAIN).await;
-        let logs = self.logs;
-        // Closing writes to disk, and the session has to be kept alive meanwhile.
-        if tokio::task::spawn_blocking(move || logs.shutdown()).await.is_err() {
-            tracing::error!("closing the logs failed; the next start recovers them");
-        }
+        close(self.logs).await;
         self.controller.stop().await;
         self.zookeeper.close().await;
         if let Some(embedded) = self.embedded {
