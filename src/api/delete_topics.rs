@@ -90,6 +90,12 @@ fn asked(services: &Services, body: &DeleteTopicsRequest, version: i16) -> Vec<A
                     Answer { name: None, id, outcome: Err(TopicError::new(ErrorCode::UnknownTopicId, message)) }
                 }
             },
+            // What the metadata no longer shows is gone, although its znodes may take a moment longer.
+            (Some(name), Ok(())) if !image.topics.contains_key(name.as_str()) => {
+                let message = "This server does not host this topic-partition.";
+                let outcome = Err(TopicError::new(ErrorCode::UnknownTopicOrPartition, message));
+                Answer { name: Some(name), id, outcome }
+            }
             (Some(name), outcome) => {
                 let id = if id.is_zero() { image.topic_id(&name) } else { id };
                 Answer { name: Some(name), id, outcome }
