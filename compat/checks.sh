@@ -1,6 +1,8 @@
 # The few lines that the shell programs of this folder share. Sourced.
 # shellcheck shell=bash
 
+# The names of the checks to run (all when empty); the program sets it.
+ONLY=()
 RUN=$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/compat.XXXXXX")
 PASSED=0
