@@ -2,6 +2,7 @@
 //!
 //! Needs the jars of Apache Kafka 3.9.2, which `scripts/test` fetches; without them these tests fail.
 
+mod chroots;
 mod compare;
 mod jvm;
 mod kafka;
@@ -9,5 +10,7 @@ mod operations;
 mod shell;
 mod takeover;
 
+#[path = "../common/mod.rs"]
+mod common;
 #[path = "../common/zookeeper_raw.rs"]
 mod raw;
