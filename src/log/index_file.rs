@@ -7,11 +7,12 @@
 //! Kafka maps a preallocated file of 10 MiB and cuts off its zeros at roll and close. This file never has zeros to cut off:
 //! it only ever holds whole, true entries. An index costs no descriptor and no mapping while nobody looks into its older
 //! part, and an I/O error is an error instead of a signal. The tail may be lost in a crash; recovery rebuilds every index
-//! that has not been flushed.
+//! that has not been flushed. The block that was looked into last stays in memory, for a reader comes back to it or to the
+//! one behind it.
 //!
 //! Invariant: the entries are those of the file, then those of the tail; keys never fall.
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -22,6 +23,41 @@ const BLOCK_ENTRIES: usize = 512;
 pub struct IndexFile<const SIZE: usize> {
     path: PathBuf,
     state: RwLock<State<SIZE>>,
+    /// Taken after `state`. Entries in the file do not change but by truncation and replacement, which empty it.
+    block: Mutex<Block<SIZE>>,
+}
+
+/// Entries of the file from `first` on.
+#[derive(Default)]
+struct Block<const SIZE: usize> {
+    first: usize,
+    entries: Vec<[u8; SIZE]>,
+}
+
+impl<const SIZE: usize> Block<SIZE> {
+    fn read(file: &File, first: usize, on_disk: usize) -> io::Result<Block<SIZE>> {
+        let mut entries = vec![[0; SIZE]; on_disk.saturating_sub(first).min(BLOCK_ENTRIES)];
+        file.read_exact_at(entries.as_flattened_mut(), (first * SIZE) as u64)?;
+        Ok(Block { first, entries })
+    }
+
+    fn end(&self) -> usize {
+        self.first + self.entries.len()
+    }
+
+    fn get(&self, at: usize) -> Option<[u8; SIZE]> {
+        self.entries.get(at.checked_sub(self.first)?).copied()
+    }
+
+    /// Length of the prefix of all `on_disk` entries for which `holds`, if this block shows where it ends.
+    fn count_while(&self, on_disk: usize, holds: &impl Fn(&[u8; SIZE]) -> bool) -> Option<usize> {
+        let first = self.entries.first()?;
+        if self.first > 0 && !holds(first) {
+            return None;
+        }
+        let inside = self.entries.partition_point(holds);
+        (inside < self.entries.len() || self.end() == on_disk).then_some(self.first + inside)
+    }
 }
 
 struct State<const SIZE: usize> {
@@ -47,13 +83,18 @@ fn file_entries(path: &PathBuf, entry_size: usize) -> io::Result<usize> {
 impl<const SIZE: usize> IndexFile<SIZE> {
     /// An index whose file, if there is one, is taken to be entirely valid.
     pub fn open(path: PathBuf) -> IndexFile<SIZE> {
-        IndexFile { path, state: RwLock::new(State { on_disk: None, tail: Vec::new() }) }
+        IndexFile::with(path, None)
     }
 
     /// An empty index; an older file of that name is emptied.
     pub fn create(path: PathBuf) -> io::Result<IndexFile<SIZE>> {
         File::create(&path)?;
-        Ok(IndexFile { path, state: RwLock::new(State { on_disk: Some(0), tail: Vec::new() }) })
+        Ok(IndexFile::with(path, Some(0)))
+    }
+
+    fn with(path: PathBuf, on_disk: Option<usize>) -> IndexFile<SIZE> {
+        let state = RwLock::new(State { on_disk, tail: Vec::new() });
+        IndexFile { path, state, block: Mutex::default() }
     }
 
     pub fn path(&self) -> &PathBuf {
@@ -127,6 +168,7 @@ impl<const SIZE: usize> IndexFile<SIZE> {
             let count = self.count_while(state, &keep)?;
             let on_disk = state.on_disk.unwrap_or(0);
             if count < on_disk {
+                *self.block.lock() = Block::default();
                 self.open_file()?.set_len((count * SIZE) as u64)?;
                 state.on_disk = Some(count);
                 state.tail.clear();
@@ -140,6 +182,7 @@ impl<const SIZE: usize> IndexFile<SIZE> {
     /// Replaces everything, as recovery does. What the file has right already stays; the rest is the tail until the next flush.
     pub fn replace(&self, entries: &[[u8; SIZE]]) -> io::Result<()> {
         let mut state = self.state.write();
+        *self.block.lock() = Block::default();
         let wanted = entries.as_flattened();
         let found = match std::fs::read(&self.path) {
             Ok(bytes) => bytes,
@@ -182,7 +225,10 @@ impl<const SIZE: usize> IndexFile<SIZE> {
     fn entry_of(&self, state: &State<SIZE>, at: usize) -> io::Result<[u8; SIZE]> {
         match at.checked_sub(state.on_disk.unwrap_or(0)).and_then(|in_tail| state.tail.get(in_tail)) {
             Some(entry) => Ok(*entry),
-            None => read_entry(&File::open(&self.path)?, at),
+            None => match self.block.lock().get(at) {
+                Some(entry) => Ok(entry),
+                None => read_entry(&File::open(&self.path)?, at),
+            },
         }
     }
 
@@ -193,12 +239,24 @@ impl<const SIZE: usize> IndexFile<SIZE> {
         if in_tail > 0 || on_disk == 0 {
             return Ok(on_disk + in_tail);
         }
+        let mut block = self.block.lock();
+        if let Some(count) = block.count_while(on_disk, holds) {
+            return Ok(count);
+        }
         let file = File::open(&self.path)?;
+        if block.end() > 0 {
+            let next = Block::read(&file, block.end(), on_disk)?;
+            if let Some(count) = next.count_while(on_disk, holds) {
+                *block = next;
+                return Ok(count);
+            }
+        }
         let (mut low, mut high) = (0, on_disk);
         while low < high {
             let middle = low + (high - low) / 2;
             if holds(&read_entry(&file, middle)?) { low = middle + 1 } else { high = middle }
         }
+        *block = Block::read(&file, low.saturating_sub(1), on_disk)?;
         Ok(low)
     }
 }
@@ -237,6 +295,9 @@ mod tests {
             assert_eq!(index.last().unwrap().map(|e| key(&e)), Some((count - 1) * 10));
         };
         check(&index);
+        for target in (0..count * 10).step_by(7).chain((0..count * 10).rev().step_by(977)) {
+            assert_eq!(index.floor(|e| key(e) <= target).unwrap().map(|e| key(&e)), Some(target / 10 * 10), "{target}");
+        }
         index.flush(true).unwrap();
         check(&index);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), count * 8);

@@ -9,7 +9,7 @@ use super::manager::ReplicaManager;
 use super::partition::Partition;
 use super::waiters::Registration;
 use crate::base::{LeaderEpoch, TopicId};
-use crate::log::{AbortedTransaction, FileSlice, LogError};
+use crate::log::{AbortedTransaction, FileSlice, LogError, LogRead};
 use std::time::Duration;
 
 /// `isolation_level` of Fetch and ListOffsets.
@@ -150,15 +150,17 @@ impl ReplicaManager {
             return Err(out_of_range(&partition, wanted).into());
         }
         let max_bytes = left.min(wanted.max_bytes.max(0) as usize);
-        if max_bytes > 0 || whole_batch {
-            data.slices = log.read(wanted.fetch_offset, max_bytes, limit, whole_batch)?.slices;
-        }
+        let read = match max_bytes > 0 || whole_batch {
+            true => log.read(wanted.fetch_offset, max_bytes, limit, whole_batch)?,
+            false => LogRead::default(),
+        };
         if limits.isolation == Isolation::ReadCommitted {
-            data.aborted = Some(match data.is_empty() {
+            data.aborted = Some(match read.slices.is_empty() {
                 true => Vec::new(),
-                false => log.aborted_transactions(wanted.fetch_offset, limit)?,
+                false => log.aborted_transactions(wanted.fetch_offset, read.upper_bound_offset)?,
             });
         }
+        data.slices = read.slices;
         Ok(data)
     }
 }
