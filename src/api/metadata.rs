@@ -11,6 +11,7 @@ use crate::wire::messages::metadata_response::{
 };
 use crate::wire::messages::{self, MetadataRequest, MetadataResponse, TopicName};
 use crate::wire::{Outcome, Reply, Request, RequestHeader, WireError, text};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// First version with topic ids in the reply, and first with which a client may ask by id.
@@ -62,7 +63,8 @@ fn create_then_answer(
         }
         let view = View::new(&services, &request);
         let (mut topics, still_missing) = view.these_topics(&body);
-        for (name, error) in missing.iter().zip(created).filter(|(name, _)| still_missing.contains(name)) {
+        let still_missing: HashSet<String> = still_missing.into_iter().collect();
+        for (name, error) in missing.iter().zip(created).filter(|(name, _)| still_missing.contains(*name)) {
             topics.push(view.missing(name, &body, error));
         }
         view.reply(&services, &request.header, &body, topics).unwrap_or_else(|error| {
@@ -126,19 +128,24 @@ impl<'a> View<'a> {
         Reply::message(header, &response)
     }
 
-    /// The topics of the request that there are, and the names of those that there are not.
+    /// The topics of the request that there are, and the names of those that there are not, each once: a request could otherwise ask
+    /// for a reply of any size.
     fn these_topics(&self, body: &MetadataRequest) -> (Vec<MetadataResponseTopic>, Vec<String>) {
         let mut known = Vec::new();
-        let mut missing: Vec<String> = Vec::new();
+        let mut missing = Vec::new();
+        let mut seen = HashSet::new();
         for topic in body.topics.iter().flatten() {
-            match &topic.name {
-                // With an id the name does not count: the Java client leaves it empty, others null.
-                Some(name) if topic.topic_id.is_nil() => match self.image.topics.get_key_value(&***name) {
+            // With an id the name does not count: the Java client leaves it empty, others null.
+            let name = topic.name.as_deref().filter(|_| topic.topic_id.is_nil());
+            if !seen.insert((name, topic.topic_id)) {
+                continue;
+            }
+            match name {
+                Some(name) => match self.image.topics.get_key_value(&**name) {
                     Some((name, topic)) => known.push(self.topic(name, topic, body)),
-                    None if !missing.iter().any(|other| **other == ***name) => missing.push(name.to_string()),
-                    None => {}
+                    None => missing.push(name.to_string()),
                 },
-                _ => known.push(self.topic_by_id(TopicId(topic.topic_id), body)),
+                None => known.push(self.topic_by_id(TopicId(topic.topic_id), body)),
             }
         }
         (known, missing)
@@ -245,6 +252,7 @@ mod tests {
     use crate::base::{ControllerEpoch, LeaderEpoch, PartitionEpoch};
     use crate::replica::metadata_cache::{BrokerEndpoint, BrokerMetadata};
     use crate::wire::encode;
+    use crate::wire::messages::metadata_request::MetadataRequestTopic;
 
     fn image() -> Arc<MetadataImage> {
         let endpoint =
@@ -280,6 +288,15 @@ mod tests {
             let bytes = encode(&response, version).unwrap_or_else(|error| panic!("version {version}: {error}"));
             assert!(!bytes.is_empty());
         }
+    }
+
+    #[test]
+    fn a_topic_named_many_times_is_answered_once() {
+        let named = |name| MetadataRequestTopic::default().with_name(Some(TopicName(text(name))));
+        let topics = ["t", "gone", "t", "gone"].map(named).to_vec();
+        let view = View { image: image(), listener: "PLAINTEXT", version: 12 };
+        let (known, missing) = view.these_topics(&MetadataRequest::default().with_topics(Some(topics)));
+        assert_eq!((known.len(), missing), (1, vec!["gone".to_owned()]));
     }
 
     #[test]
