@@ -83,6 +83,8 @@ async fn handshake(
         if let (Some(word), Ok(peer)) = (buffer.first_chunk::<4>(), &peer)
             && let Some(answer) = four_letters::answer(shared, *word, *peer)
         {
+            // Who asks again right after the answer is not to find this connection still counted.
+            shared.core.lock().gone(id);
             outbox.push(answer.as_bytes());
             outbox.close();
             return true;
