@@ -18,7 +18,7 @@ pub mod value;
 pub mod values;
 pub mod versions;
 
-pub use broker_config::{BrokerConfig, Endpoint};
+pub use broker_config::{BrokerConfig, Endpoint, LogCleanerConfig};
 pub use error::ConfigError;
 pub use load::{Loaded, load};
 pub use log_config::{CleanupPolicy, CompressionType, LogConfig, TimestampType};

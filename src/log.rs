@@ -7,11 +7,12 @@
 //! Where things are: one file a file kind (`segment`, `offset_index`, `time_index`, `transaction_index`, `producer_snapshot`,
 //! `checkpoint`, `partition_metadata`, `meta_properties`, `dir_lock`); pure decisions (`roll`, `retention`, `leftovers`,
 //! `producer_state`, `epoch_cache`); what a log does (`append`, `read`, `times`, `flush`, `truncate`, `load`, `partition_dir`, `recovery`,
-//! `close`); and the broker's view of all logs (`manager`, `open`, `housekeeping`).
+//! `close`); compaction (`cleaner`); and the broker's view of all logs (`manager`, `open`, `housekeeping`).
 
 mod append;
 mod background;
 mod checkpoint;
+mod cleaner;
 mod close;
 mod dir_lock;
 mod epoch_cache;

@@ -31,6 +31,17 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// What `log.cleaner.*` says of the cleaner itself.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LogCleanerConfig {
+    pub enable: bool,
+    pub backoff_ms: Millis,
+    pub dedupe_buffer_size: i64,
+    pub io_buffer_load_factor: f64,
+    pub io_buffer_size: i32,
+    pub io_max_bytes_per_second: f64,
+}
+
 /// The values that other rooms read. `Default` is Kafka's own defaults, with PLAINTEXT on localhost:9092.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BrokerConfig {
@@ -90,6 +101,7 @@ pub struct BrokerConfig {
     pub log_flush_start_offset_checkpoint_interval_ms: Millis,
     pub log_retention_check_interval_ms: Millis,
     pub log_flush_scheduler_interval_ms: Millis,
+    pub log_cleaner: LogCleanerConfig,
     /// Defaults of every topic's settings: what `log.*` says.
     pub log: LogConfig,
     /// What files and flags set, as it stands there: for DescribeConfigs.
@@ -161,6 +173,7 @@ impl BrokerConfig {
                 .whole("log.flush.start.offset.checkpoint.interval.ms")?,
             log_retention_check_interval_ms: values.whole("log.retention.check.interval.ms")?,
             log_flush_scheduler_interval_ms: values.whole("log.flush.scheduler.interval.ms")?,
+            log_cleaner: log_cleaner(&values)?,
             log: LogConfig::from_values(&topic_values::of(&values, &BTreeMap::new())?),
             settings: settings.clone(),
             effective: settings.clone(),
@@ -197,6 +210,17 @@ fn broker_id(values: &Values) -> Result<i32, ConfigError> {
         (false, true) => Ok(node_id),
         _ => Ok(broker_id),
     }
+}
+
+fn log_cleaner(values: &Values) -> Result<LogCleanerConfig, ConfigError> {
+    Ok(LogCleanerConfig {
+        enable: values.boolean("log.cleaner.enable")?,
+        backoff_ms: values.whole("log.cleaner.backoff.ms")?,
+        dedupe_buffer_size: values.whole("log.cleaner.dedupe.buffer.size")?,
+        io_buffer_load_factor: values.double("log.cleaner.io.buffer.load.factor")?,
+        io_buffer_size: values.int("log.cleaner.io.buffer.size")?,
+        io_max_bytes_per_second: values.double("log.cleaner.io.max.bytes.per.second")?,
+    })
 }
 
 /// `log.dirs`, else `log.dir`: separated by commas.

@@ -85,6 +85,13 @@ impl Values<'_> {
         self.optional_whole(name)?.ok_or_else(|| absent(name))
     }
 
+    pub fn double(&self, name: &str) -> Result<f64, ConfigError> {
+        match self.value(name)? {
+            Some(Value::Double(number)) => Ok(number),
+            _ => Err(absent(name)),
+        }
+    }
+
     pub fn int(&self, name: &str) -> Result<i32, ConfigError> {
         i32::try_from(self.whole(name)?).map_err(|_| absent(name))
     }

@@ -13,7 +13,7 @@ use super::producer_state::{AppendOrigin, BatchMetadata, ProducerError, Producer
 use super::roll::{RollInput, should_roll};
 use super::segment::{AppendedBatch, Segment};
 use crate::base::time::wall_ms;
-use crate::base::{LeaderEpoch, ProducerEpoch, ProducerId};
+use crate::base::{LeaderEpoch, Millis, ProducerEpoch, ProducerId};
 use crate::config::LogConfig;
 use crate::record::{BatchHeader, EndTxnMarker, ValidatedBatch, ValidatedRecords};
 use std::io::IoSlice;
@@ -214,7 +214,7 @@ impl Log {
             append_last_offset: batches.last().map_or(0, |batch| batch.header.last_offset()),
             append_max_timestamp: batches.iter().map(|batch| batch.header.max_timestamp()).max().unwrap_or(-1),
             segment_bytes: config.segment_bytes,
-            segment_ms: config.segment_ms,
+            segment_ms: segment_ms(config),
         };
         if should_roll(&input) { self.roll(writer, first_offset, config) } else { Ok(active) }
     }
@@ -314,6 +314,11 @@ fn find_duplicate(writer: &Writer, batches: &[ValidatedBatch], origin: AppendOri
     }
     let with_producer = batches.iter().filter(|batch| batch.header.has_producer_id());
     with_producer.filter_map(|batch| writer.producers.duplicate_of(&batch.header)).next()
+}
+
+/// A record of a compacted topic can be compacted only when its segment is closed.
+fn segment_ms(config: &LogConfig) -> Millis {
+    if config.cleanup_policy.compact { config.segment_ms.min(config.max_compaction_lag_ms) } else { config.segment_ms }
 }
 
 fn append_time(header: &BatchHeader) -> i64 {

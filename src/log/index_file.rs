@@ -126,6 +126,10 @@ impl<const SIZE: usize> IndexFile<SIZE> {
         self.with_state(|state| Ok(state.len()))
     }
 
+    pub fn size_bytes(&self) -> io::Result<u64> {
+        Ok((self.count()? * SIZE) as u64)
+    }
+
     pub fn last(&self) -> io::Result<Option<[u8; SIZE]>> {
         self.with_state(|state| match (state.tail.last(), state.on_disk) {
             (Some(entry), _) => Ok(Some(*entry)),

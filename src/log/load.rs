@@ -5,6 +5,7 @@
 
 use super::background::{Background, Removal};
 use super::checkpoint::{Durability, read_epochs, write_epochs};
+use super::cleaner::Cleaning;
 use super::epoch_cache::LeaderEpochCache;
 use super::error::{AtPath, LogError};
 use super::log_dir::LogDir;
@@ -36,6 +37,7 @@ pub struct LoadOptions {
     pub recovery_point: i64,
     pub log_start: i64,
     pub high_watermark: i64,
+    pub cleaned_offset: i64,
     pub producer_expiration_ms: Millis,
     pub now_ms: Millis,
 }
@@ -49,6 +51,7 @@ impl LoadOptions {
             recovery_point: 0,
             log_start: 0,
             high_watermark: 0,
+            cleaned_offset: 0,
             producer_expiration_ms,
             now_ms,
         }
@@ -126,6 +129,7 @@ impl Log {
             flushing: Mutex::new(()),
             truncation: RwLock::new(()),
             is_closed: AtomicBool::new(false),
+            cleaning: Cleaning::new(options.cleaned_offset),
             dir: dir.clone(),
         });
         log.publish_first_unstable(&log.writer.lock());
@@ -202,7 +206,7 @@ impl Loader<'_> {
                 // Aborted transactions can only be known again by a scan from there.
                 self.is_clean = false;
                 self.recovery_point = self.recovery_point.min(offset);
-            } else if !is_indexed && self.is_clean {
+            } else if !is_indexed {
                 tracing::warn!(segment = %segment.path().display(), "index is missing: rebuilding it");
                 rebuild_indexes(&segment, self.options.config.index_interval_bytes).at(segment.path())?;
             }

@@ -5,6 +5,7 @@
 
 use super::background::{Background, Removal};
 use super::checkpoint::{Durability, read_offsets, replace_file};
+use super::cleaner::Cleaner;
 use super::dir_lock::DirLock;
 use super::error::{AtPath, LogError};
 use super::load::LoadOptions;
@@ -36,6 +37,7 @@ pub struct LogManager {
     /// One log is made, or taken away, at a time.
     changing: Mutex<()>,
     housekeeper: Mutex<Option<JoinHandle<()>>>,
+    pub(super) cleaner: Cleaner,
 }
 
 /// One directory, as DescribeLogDirs shows it.
@@ -55,6 +57,7 @@ pub(super) struct Checkpoints {
     pub recovery_points: BTreeMap<TopicPartition, i64>,
     pub log_starts: BTreeMap<TopicPartition, i64>,
     pub high_watermarks: BTreeMap<TopicPartition, i64>,
+    pub cleaned_offsets: BTreeMap<TopicPartition, i64>,
 }
 
 impl Checkpoints {
@@ -71,6 +74,7 @@ impl Checkpoints {
             recovery_points: read(names::RECOVERY_POINTS)?,
             log_starts: read(names::LOG_START_OFFSETS)?,
             high_watermarks: read(names::HIGH_WATERMARKS)?,
+            cleaned_offsets: read(names::CLEANER_OFFSETS)?,
         })
     }
 }
@@ -117,6 +121,7 @@ impl LogManager {
             config: config.clone(),
             changing: Mutex::new(()),
             housekeeper: Mutex::new(None),
+            cleaner: Cleaner::default(),
         }))
     }
 
@@ -193,7 +198,10 @@ impl LogManager {
             }
         }
         let is_touched = |dir: &&Arc<LogDir>| cut.iter().any(|log| Arc::ptr_eq(log.log_dir(), dir));
-        self.dirs.iter().filter(is_touched).try_for_each(|dir| self.write_recovery_points(dir))
+        self.dirs.iter().filter(is_touched).try_for_each(|dir| {
+            self.write_recovery_points(dir)?;
+            self.write_cleaner_offsets(dir)
+        })
     }
 
     pub fn dirs(&self) -> Vec<LogDirDescription> {
@@ -214,18 +222,19 @@ impl LogManager {
             .collect()
     }
 
-    /// Starts the one thread that does what is not part of any request.
+    /// Starts the threads that do what is not part of any request: housekeeping, and compaction.
     pub fn start_background(self: &Arc<LogManager>) -> io::Result<()> {
         let manager = Arc::downgrade(self);
         let background = Arc::clone(&self.background);
         let thread = std::thread::Builder::new().name("log-housekeeping".into());
         let handle = thread.spawn(move || super::housekeeping::run(&manager, &background))?;
         *self.housekeeper.lock() = Some(handle);
-        Ok(())
+        self.cleaner.start(self)
     }
 
     /// Closes every log, writes the checkpoints, and marks each directory that was left in order.
     pub fn shutdown(&self) {
+        self.cleaner.stop();
         self.background.stop();
         if let Some(housekeeper) = self.housekeeper.lock().take() {
             // It cannot fail but by a panic, which is reported already.
@@ -275,6 +284,16 @@ impl LogManager {
         dir.checkpoint(names::RECOVERY_POINTS, self.offsets(dir, |log| Some(log.recovery_point())))
     }
 
+    /// Only of logs that were cleaned; the file is made with the first of them.
+    pub(super) fn write_cleaner_offsets(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
+        let cleaned = |log: &Log| Some(log.cleaning.offset()).filter(|offset| *offset > 0);
+        let offsets = self.offsets(dir, cleaned);
+        if offsets.is_empty() && !dir.path().join(names::CLEANER_OFFSETS).exists() {
+            return Ok(());
+        }
+        dir.checkpoint(names::CLEANER_OFFSETS, offsets)
+    }
+
     /// Only where the log begins inside its first segment.
     pub(super) fn write_log_starts(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
         let inside = |log: &Log| {
@@ -315,6 +334,7 @@ fn open_dir(
             recovery_point: offset(&checkpoints.recovery_points, &partition),
             log_start: offset(&checkpoints.log_starts, &partition),
             high_watermark: offset(&checkpoints.high_watermarks, &partition),
+            cleaned_offset: offset(&checkpoints.cleaned_offsets, &partition),
             producer_expiration_ms: config.producer_id_expiration_ms,
             now_ms,
         },

@@ -6,6 +6,7 @@
 
 use super::background::Background;
 use super::checkpoint::{Durability, write_epochs};
+use super::cleaner::Cleaning;
 use super::epoch_cache::{LeaderEpochCache, UNDEFINED};
 use super::error::LogError;
 use super::log_dir::LogDir;
@@ -76,6 +77,7 @@ pub struct Log {
     /// Readers hold it shared, so that no file shrinks under a lookup.
     pub(super) truncation: RwLock<()>,
     pub(super) is_closed: AtomicBool,
+    pub(super) cleaning: Cleaning,
 }
 
 impl Log {
@@ -187,6 +189,8 @@ impl Log {
 
     /// Aborted transactions that a reader of the offsets in `from..to` must know.
     pub fn aborted_transactions(&self, from: i64, to: i64) -> Result<Vec<AbortedTransaction>, LogError> {
+        // The list and the files have to belong together.
+        let _no_replacement = self.truncation.read();
         let segments = self.segments.load_full();
         let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
         let mut found = Vec::new();

@@ -78,9 +78,9 @@ fn swap_in(dir: &Path, swaps: &[FoundFile], files: &Files) -> Result<(), LogErro
             fs::remove_file(&path).at(&path)?;
         }
     }
-    // Indexes first: a log whose index is missing is scanned again, an index without its log is dropped.
+    // Logs first: what is in place by then is not taken for an original when a crash makes this begin again.
     let mut ordered: Vec<&FoundFile> = swaps.iter().collect();
-    ordered.sort_by_key(|file| file.kind == FileKind::Log);
+    ordered.sort_by_key(|file| file.kind != FileKind::Log);
     for file in ordered {
         let from = path_of(dir, file);
         let to = dir.join(file.kind.file_name(file.offset));

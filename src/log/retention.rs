@@ -183,6 +183,11 @@ fn age_of(segment: &Segment) -> io::Result<Millis> {
     if let Some(largest) = segment.largest_timestamp()? {
         return Ok(largest.timestamp);
     }
+    modified_ms(segment)
+}
+
+/// When the file of a segment was last changed.
+pub(super) fn modified_ms(segment: &Segment) -> io::Result<Millis> {
     let modified = fs::metadata(segment.path())?.modified()?;
     Ok(modified.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis))
 }

@@ -30,6 +30,15 @@ impl ValidatedBatch {
         out.into()
     }
 
+    /// What compaction leaves of a batch without records: producer, sequences and offsets, for the producer's next batch.
+    pub fn emptied(mut header: BatchHeader) -> ValidatedBatch {
+        header.set_codec_id(Compression::None.id());
+        header.set_delete_horizon(false);
+        header.set_base_timestamp(-1);
+        header.set_record_count(0);
+        ValidatedBatch::seal(header, Bytes::new())
+    }
+
     /// Puts size and checksum of `payload` into the header.
     pub(super) fn seal(mut header: BatchHeader, payload: Bytes) -> ValidatedBatch {
         header.set_length((HEADER_SIZE - LOG_OVERHEAD + payload.len()) as i32);
@@ -55,6 +64,7 @@ pub struct BatchBuilder {
     max_timestamp: i64,
     base_timestamp: Option<i64>,
     log_append_time: Option<i64>,
+    last_offset_delta: Option<i32>,
 }
 
 impl Default for BatchBuilder {
@@ -81,7 +91,29 @@ impl BatchBuilder {
             max_timestamp: -1,
             base_timestamp: None,
             log_append_time: None,
+            last_offset_delta: None,
         }
+    }
+
+    /// For some of the records of a batch that exists: offsets, sequences, producer, epoch and kinds stay as they are there.
+    pub fn retaining(original: &BatchHeader) -> BatchBuilder {
+        let mut builder = BatchBuilder::new()
+            .base_offset(original.base_offset())
+            .partition_leader_epoch(original.partition_leader_epoch())
+            .producer(original.producer_id(), original.producer_epoch(), original.base_sequence())
+            .transactional(original.is_transactional())
+            .control(original.is_control());
+        builder.codec = Compression::from_id(original.codec_id()).unwrap_or_default();
+        builder.last_offset_delta = Some(original.last_offset_delta());
+        builder.log_append_time = original.is_log_append_time().then(|| original.max_timestamp());
+        if original.has_delete_horizon() { builder.delete_horizon(original.base_timestamp()) } else { builder }
+    }
+
+    /// From when on compaction may remove the tombstones of the batch. Comes before the first record.
+    pub fn delete_horizon(mut self, time: i64) -> BatchBuilder {
+        self.header.set_delete_horizon(true);
+        self.base_timestamp = Some(time);
+        self
     }
 
     pub fn compression(mut self, codec: Compression, level: Option<i32>) -> BatchBuilder {
@@ -188,7 +220,7 @@ impl BatchBuilder {
         };
         self.header.set_codec_id(self.codec.id());
         self.header.set_log_append_time(self.log_append_time.is_some());
-        self.header.set_last_offset_delta(self.next_delta.wrapping_sub(1));
+        self.header.set_last_offset_delta(self.last_offset_delta.unwrap_or(self.next_delta.wrapping_sub(1)));
         self.header.set_base_timestamp(self.base_timestamp.unwrap_or(-1));
         self.header.set_max_timestamp(self.log_append_time.unwrap_or(self.max_timestamp));
         self.header.set_record_count(self.count);

@@ -4,19 +4,19 @@ use super::Property;
 use super::table::*;
 
 pub(super) static LOG: &[Property] = properties! {
-    "log.cleaner.backoff.ms" Long = "15000", AtLeast(0), Medium, ClusterWide, Ignored;
+    "log.cleaner.backoff.ms" Long = "15000", AtLeast(0), Medium, ClusterWide, Acts;
         "Pause of the cleaner when no log needs it."
-    "log.cleaner.dedupe.buffer.size" Long = "134217728", Any, Medium, ClusterWide, Ignored;
+    "log.cleaner.dedupe.buffer.size" Long = "134217728", Any, Medium, ClusterWide, Acts;
         "Memory of all cleaner threads for key maps."
     "log.cleaner.delete.retention.ms" Long = "86400000", AtLeast(0), Medium, ClusterWide, Acts;
         "How long a tombstone of a compacted topic stays readable."
-    "log.cleaner.enable" Boolean = "true", Any, Medium, ReadOnly, Ignored;
+    "log.cleaner.enable" Boolean = "true", Any, Medium, ReadOnly, Acts;
         "Compacted topics are cleaned."
-    "log.cleaner.io.buffer.load.factor" Double = "0.9", Any, Medium, ClusterWide, Ignored;
+    "log.cleaner.io.buffer.load.factor" Double = "0.9", Any, Medium, ClusterWide, Acts;
         "How full a cleaner's key map may become."
-    "log.cleaner.io.buffer.size" Int = "524288", AtLeast(0), Medium, ClusterWide, Ignored;
+    "log.cleaner.io.buffer.size" Int = "524288", AtLeast(0), Medium, ClusterWide, Acts;
         "Memory of all cleaner threads for reading and writing."
-    "log.cleaner.io.max.bytes.per.second" Double = "1.7976931348623157E308", Any, Medium, ClusterWide, Ignored;
+    "log.cleaner.io.max.bytes.per.second" Double = "1.7976931348623157E308", Any, Medium, ClusterWide, Acts;
         "Most bytes per second that the cleaner reads and writes."
     "log.cleaner.max.compaction.lag.ms" Long = "9223372036854775807", AtLeast(1), Medium, ClusterWide, Acts;
         "A record is compacted at the latest after this time."
@@ -24,8 +24,8 @@ pub(super) static LOG: &[Property] = properties! {
         "Share of dirty bytes from which a log is cleaned."
     "log.cleaner.min.compaction.lag.ms" Long = "0", AtLeast(0), Medium, ClusterWide, Acts;
         "A record is not compacted before this time."
-    "log.cleaner.threads" Int = "1", AtLeast(0), Medium, ClusterWide, Ignored;
-        "Threads that clean logs."
+    "log.cleaner.threads" Int = "1", AtLeast(0), Medium, ClusterWide, Moot;
+        "Threads that clean logs: one does here."
     "log.cleanup.policy" List = "delete", ListOf(&["compact", "delete"]), Medium, ClusterWide, Acts;
         "What happens to old segments: delete, compact or both."
     "log.dir" Text = "/tmp/kafka-logs", Any, High, ReadOnly, Acts;
