@@ -37,9 +37,6 @@ enum Op {
         days: u8,
     },
     LargerSegments,
-    Retry {
-        producer: u8,
-    },
     StopAndStart,
     Crash,
 }
@@ -52,9 +49,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (10u8..12, any::<bool>()).prop_map(|(producer, commit)| Op::EndTransaction { producer, commit }),
         3 => (0u8..5).prop_map(|days| Op::Clean { days }),
         1 => Just(Op::LargerSegments),
-        2 => prop_oneof![0u8..3, 10u8..12].prop_map(|producer| Op::Retry { producer }),
         1 => Just(Op::StopAndStart),
-        1 => Just(Op::Crash),
+        2 => Just(Op::Crash),
     ]
 }
 
@@ -181,13 +177,6 @@ fn apply(subject: &mut Subject, model: &mut Model, dir: &Path, op: &Op) {
             model.segment_bytes += 1000;
             log.set_config(model.config());
         }
-        Op::Retry { producer } => {
-            let Some((batch, offset)) = model.producers.get(producer).and_then(|state| state.last.clone()) else {
-                return;
-            };
-            let info = append_batch(log, &batch, AppendOrigin::Client);
-            assert_eq!((info.first_offset, info.is_duplicate), (offset, true), "producer {producer}");
-        }
         Op::StopAndStart => {
             subject.manager.shutdown();
             restart(subject, model, dir);
@@ -201,6 +190,12 @@ fn restart(subject: &mut Subject, model: &Model, dir: &Path) {
     // The old one lets go of the directory first.
     *subject = open(nowhere.path(), model);
     *subject = open(dir, model);
+    // Producers are still known by their last batches.
+    for (producer, state) in &model.producers {
+        let Some((batch, offset)) = &state.last else { continue };
+        let info = append_batch(&subject.log, batch, AppendOrigin::Client);
+        assert_eq!((info.first_offset, info.is_duplicate), (*offset, true), "producer {producer}");
+    }
 }
 
 /// Every record that is left, and whether a reader of committed records passes it over.

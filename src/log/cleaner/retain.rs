@@ -22,6 +22,9 @@ pub struct Rules<'a> {
     pub map: &'a OffsetMap,
     /// Where the map ends: records from there on are not judged.
     pub end_offset: i64,
+    /// Where the cleanable part ends. Its last batch stays at least as a header: whoever reads up to there must arrive, even
+    /// if nothing follows yet.
+    pub boundary: i64,
     pub now_ms: Millis,
     pub delete_retention_ms: Millis,
     /// Tombstones of formats 0 and 1 in this segment are still needed.
@@ -60,7 +63,8 @@ fn filter_v2(
         Standing::UselessMarker => is_past_horizon,
     };
     let without_records = || {
-        let is_needed = header.has_producer_id() && is_last_of_producer(header, rules.producers);
+        let is_needed = header.next_offset() == rules.boundary
+            || (header.has_producer_id() && is_last_of_producer(header, rules.producers));
         match (is_needed, header.record_count()) {
             (false, _) => Outcome::Drop,
             (true, 0) => Outcome::Keep,

@@ -71,6 +71,7 @@ impl Pass<'_> {
             let rules = |segment_modified_ms: Millis| Rules {
                 map: &map,
                 end_offset,
+                boundary: cleanable.first_uncleanable,
                 now_ms: self.now_ms,
                 delete_retention_ms: config.delete_retention_ms,
                 keeps_legacy_tombstones: segment_modified_ms > legacy_horizon_ms,

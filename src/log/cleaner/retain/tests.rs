@@ -1,3 +1,5 @@
+//! Batches in, batches out: what a pass leaves of each.
+
 use super::*;
 use crate::record::{Compression, EndTxnMarker};
 
@@ -16,6 +18,7 @@ fn batch(records: &[(Option<&str>, Option<&str>)], build: impl FnOnce(BatchBuild
 struct Case {
     map: OffsetMap,
     end_offset: i64,
+    boundary: i64,
     now_ms: i64,
     producers: HashMap<i64, LastOfProducer>,
 }
@@ -24,13 +27,14 @@ impl Case {
     fn new(newest: &[(&str, i64)]) -> Case {
         let mut map = OffsetMap::new(1 << 16, 0.9, 0, 100);
         newest.iter().for_each(|(key, offset)| map.put(key.as_bytes(), *offset).unwrap());
-        Case { map, end_offset: 100, now_ms: 5000, producers: HashMap::new() }
+        Case { map, end_offset: 100, boundary: 200, now_ms: 5000, producers: HashMap::new() }
     }
 
     fn filter(&self, bytes: &[u8], standing: Standing) -> Outcome {
         let rules = Rules {
             map: &self.map,
             end_offset: self.end_offset,
+            boundary: self.boundary,
             now_ms: self.now_ms,
             delete_retention_ms: HORIZON_MS,
             keeps_legacy_tombstones: false,
@@ -116,6 +120,9 @@ fn the_last_batch_of_a_producer_leaves_its_header() {
     assert_eq!(case.filter(&empty.to_bytes(), Standing::Live), Outcome::Keep, "and the next pass leaves it");
     case.producers.insert(7, LastOfProducer { last_offset: Some(60), epoch: 2 });
     assert_eq!(case.filter(&empty.to_bytes(), Standing::Live), Outcome::Drop, "until the producer has sent more");
+    case.boundary = 12;
+    let at_the_end = case.filter(&original.to_bytes(), Standing::Aborted);
+    assert_eq!(at_the_end, Outcome::Rewrite(empty), "the end of the cleanable part can be read up to");
 }
 
 #[test]
