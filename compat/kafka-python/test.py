@@ -14,6 +14,9 @@ from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.structs import OffsetAndMetadata
 
 CODECS = [None, "gzip", "snappy", "lz4", "zstd"]
+# How long one poll may take while a group forms: when a poll ends just before the answer to SyncGroup, this client version forgets its
+# assignment for good, so the polls must be long against the delays of a busy machine.
+JOIN_MS = 1000
 admin = KafkaAdminClient(bootstrap_servers=BOOTSTRAP)
 
 
@@ -224,12 +227,12 @@ def group_splits_and_resumes(assignor):
         )
 
     first = member()
-    eventually(lambda: (first.poll(100), len(first.assignment()) == 4)[1], "the first member has everything")
+    eventually(lambda: (first.poll(JOIN_MS), len(first.assignment()) == 4)[1], "the first member has everything")
     second = member()
 
     def settled():
         for m in (first, second):
-            m.poll(100)
+            m.poll(JOIN_MS)
         owned = [{p.partition for p in m.assignment()} for m in (first, second)]
         return len(owned[0]) == len(owned[1]) == 2 and owned[0] | owned[1] == {0, 1, 2, 3}
 
@@ -254,7 +257,7 @@ def group_splits_and_resumes(assignor):
     equal(described["group_state"], "Stable")
     equal(len(described["members"]), 2)
     second.close()
-    eventually(lambda: (first.poll(100), len(first.assignment()) == 4)[1], "the first member has everything again")
+    eventually(lambda: (first.poll(JOIN_MS), len(first.assignment()) == 4)[1], "the first member has everything again")
     first.close()
     produce(topic, [m for p in range(4) for m in simple(1, p)])
     third = member()
