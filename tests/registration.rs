@@ -252,10 +252,20 @@ async fn candidate(zk: &Zk, id: i32) -> (Registrar, ControllerHandle) {
     (registrar, handle)
 }
 
-async fn wait_for(handle: &ControllerHandle, active: bool) {
+/// Waits until the broker is the controller of this epoch.
+async fn elected(handle: &ControllerHandle, epoch: i32) {
     let mut state = handle.subscribe();
-    let waiting = state.wait_for(|state| state.active.is_some() == active && state.broker.is_some());
-    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("in time").expect("a controller");
+    let waiting = state.wait_for(|state| state.active.is_some_and(|active| active.0 == epoch));
+    let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await.map(drop);
+    assert!(waited.is_ok(), "not the controller of epoch {epoch} in time: {:?}", handle.state());
+}
+
+/// Waits until the broker knows that another one is the controller.
+async fn follows(handle: &ControllerHandle, controller: i32) {
+    let mut state = handle.subscribe();
+    let waiting = state.wait_for(|state| state.active.is_none() && state.broker == Some(BrokerId(controller)));
+    let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await.map(drop);
+    assert!(waited.is_ok(), "broker {controller} is not its controller in time: {:?}", handle.state());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -264,19 +274,20 @@ async fn of_two_brokers_one_is_the_controller_and_the_other_its_heir() {
     let (zk1, zk2) = (connect(&server, "").await, connect(&server, "").await);
     registration::create_persistent_paths(&zk1).await.unwrap();
     let (_registrar1, first) = candidate(&zk1, 1).await;
-    wait_for(&first, true).await;
+    elected(&first, 1).await;
     let (_registrar2, second) = candidate(&zk2, 2).await;
-    wait_for(&second, false).await;
-    assert_eq!(second.controller_id(), Some(BrokerId(1)));
-    // The first loses its session, and with it the office.
+    follows(&second, 1).await;
+    // The first loses its session, and with it the office. Both run for it then, the first as soon as it is registered anew.
     end_session(&server, &zk1).await;
-    wait_for(&second, true).await;
-    wait_for(&first, false).await;
-    assert_eq!(first.controller_id(), Some(BrokerId(2)));
-    assert_eq!(zk2.get("/controller_epoch").await.unwrap().unwrap().0, b"2");
-    // The second stops.
-    second.stop().await;
-    zk2.close().await;
-    wait_for(&first, true).await;
-    assert_eq!(first.state().active.map(|epoch| epoch.0), Some(3));
+    let first_again = tokio::select! {
+        () = elected(&first, 2) => true,
+        () = elected(&second, 2) => false,
+    };
+    let (winner, winner_zk, heir) = if first_again { (&first, &zk1, &second) } else { (&second, &zk2, &first) };
+    follows(heir, if first_again { 1 } else { 2 }).await;
+    assert_eq!(winner_zk.get("/controller_epoch").await.unwrap().unwrap().0, b"2");
+    // The winner stops.
+    winner.stop().await;
+    winner_zk.close().await;
+    elected(heir, 3).await;
 }
