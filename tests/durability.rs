@@ -218,6 +218,29 @@ fn a_torn_tail_is_cut_and_the_log_goes_on() {
     assert_eq!(consume(&mut broker.client()), values(0, 15));
 }
 
+/// A fetch that waits keeps the first signal's clean stop waiting for a moment, in which the second one comes.
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let mut broker = Broker::start(&[]);
+    let mut client = broker.client();
+    create_topic(&mut client);
+    let partition = FetchPartition::default().with_partition(0).with_partition_max_bytes(1 << 20);
+    let topic = FetchTopic::default().with_topic(topic_name()).with_partitions(vec![partition]);
+    let request = FetchRequest::default()
+        .with_max_wait_ms(60_000)
+        .with_min_bytes(1)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic]);
+    client.send(&request, 12).expect("Fetch");
+    std::thread::sleep(Duration::from_millis(300));
+    let pid = rustix::process::Pid::from_raw(broker.pid() as i32).expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the first signal");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(broker.stop().code(), Some(130), "{}", broker.log());
+    broker.restart();
+    assert_eq!(end_offset(&mut broker.client()), 0);
+}
+
 /// Starts a second broker with the given arguments, which must end by itself with one line; that line.
 fn refused(broker: &Broker, overrides: &[String]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ottla"));
