@@ -2,14 +2,12 @@
 
 use super::Services;
 use super::group_fields::shared;
+use crate::base::topic_name::CONSUMER_OFFSETS;
 use crate::base::{BrokerId, ErrorCode};
 use crate::wire::messages::find_coordinator_response::Coordinator;
 use crate::wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 use crate::wire::{Outcome, Reply, Request, StrBytes, WireError, text};
 use std::sync::Arc;
-
-/// Where the groups are kept.
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -57,10 +55,10 @@ fn find(services: &Arc<Services>, listener: &str, key_type: i8, key: &StrBytes) 
     }
     const NOT_YET: &str = "The coordinator is not available.";
     let image = services.metadata.image();
-    let Some(topic) = image.topics.get(OFFSETS_TOPIC) else {
+    let Some(topic) = image.topics.get(CONSUMER_OFFSETS) else {
         // The client asks again; by then the topic is there.
         let auto_creation = services.auto_creation.clone();
-        tokio::spawn(async move { auto_creation.create(OFFSETS_TOPIC).await });
+        tokio::spawn(async move { auto_creation.create(CONSUMER_OFFSETS).await });
         return failed(ErrorCode::CoordinatorNotAvailable, NOT_YET);
     };
     let partition = topic.partitions.get(&services.groups.partition_for(&shared(key)));

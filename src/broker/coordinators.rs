@@ -1,7 +1,7 @@
 //! Joins the group coordinator to the partitions of `__consumer_offsets` that this broker leads.
 
 use crate::api::error::{of_log, of_replica};
-use crate::api::find_coordinator::OFFSETS_TOPIC;
+use crate::base::topic_name::CONSUMER_OFFSETS;
 use crate::base::{ErrorCode, LeaderEpoch, TopicPartition};
 use crate::group::{Append, GroupCoordinator, OffsetsLog};
 use crate::log::AppendOrigin;
@@ -25,7 +25,7 @@ fn ready(result: Result<i64, ErrorCode>) -> Append {
 
 impl OffsetsLog for ReplicatedOffsets {
     fn append(&self, partition: i32, batch: ValidatedBatch) -> Append {
-        let appended = self.replicas.partition(OFFSETS_TOPIC, partition).and_then(|partition| {
+        let appended = self.replicas.partition(CONSUMER_OFFSETS, partition).and_then(|partition| {
             let limit = partition.log().config().max_message_bytes;
             if batch.size_bytes() > usize::try_from(limit).unwrap_or(0) {
                 return Ok(None);
@@ -53,12 +53,12 @@ impl OffsetsLog for ReplicatedOffsets {
     }
 
     fn bounds(&self, partition: i32) -> Option<Range<i64>> {
-        let partition = self.replicas.hosted(OFFSETS_TOPIC, partition)?;
+        let partition = self.replicas.hosted(CONSUMER_OFFSETS, partition)?;
         Some(partition.log().log_start_offset()..partition.log().log_end_offset())
     }
 
     fn read(&self, partition: i32, offset: i64, max_bytes: usize) -> Result<Bytes, ErrorCode> {
-        let partition = self.replicas.hosted(OFFSETS_TOPIC, partition).ok_or(ErrorCode::NotLeaderOrFollower)?;
+        let partition = self.replicas.hosted(CONSUMER_OFFSETS, partition).ok_or(ErrorCode::NotLeaderOrFollower)?;
         let end = partition.log().log_end_offset();
         partition.log().read_bytes(offset, max_bytes, end, true).map_err(|error| of_log(&error))
     }
@@ -71,13 +71,13 @@ pub struct Coordinators {
 
 impl LeadershipListener for Coordinators {
     fn on_leader(&self, partition: &TopicPartition, epoch: LeaderEpoch) {
-        if *partition.topic == *OFFSETS_TOPIC {
+        if *partition.topic == *CONSUMER_OFFSETS {
             self.groups.on_elected(partition.partition, epoch);
         }
     }
 
     fn on_resigned(&self, partition: &TopicPartition) {
-        if *partition.topic == *OFFSETS_TOPIC {
+        if *partition.topic == *CONSUMER_OFFSETS {
             self.groups.on_resigned(partition.partition);
         }
     }

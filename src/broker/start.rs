@@ -4,9 +4,9 @@ use super::coordinators::{Coordinators, ReplicatedOffsets};
 use super::dynamic_configs::DynamicConfigs;
 use super::identity::{self, IdentityError};
 use super::local_channel::LocalChannels;
-use crate::api::find_coordinator::OFFSETS_TOPIC;
 use crate::api::{self, Services};
 use crate::base::BrokerId;
+use crate::base::topic_name::CONSUMER_OFFSETS;
 use crate::config::BrokerConfig;
 use crate::controller::{self, AutoTopicCreation, ControllerHandle};
 use crate::group::GroupCoordinator;
@@ -119,7 +119,7 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     follow_broker_epoch(&registrar, &replicas);
     let channels = Arc::new(LocalChannels { replicas: replicas.clone(), groups: groups.clone(), data: data.clone() });
     let controller = ControllerHandle::start(&zookeeper, &registrar, controller_settings(&config), channels);
-    if let Some((topic, _)) = controller.topic(OFFSETS_TOPIC).await? {
+    if let Some((topic, _)) = controller.topic(CONSUMER_OFFSETS).await? {
         groups.set_partition_count(topic.partitions.len() as i32);
     }
     let auto_creation = AutoTopicCreation::new(controller.clone(), config.clone(), metadata.clone());

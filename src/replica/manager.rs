@@ -6,8 +6,7 @@ use super::partition::Partition;
 use super::waiters::Registration;
 use crate::base::{BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, TopicPartition};
 use crate::config::LogConfig;
-use crate::log::{AppendOrigin, LogManager};
-use crate::record::{ValidatedBatch, ValidatedRecords};
+use crate::log::LogManager;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashMap};
@@ -144,23 +143,6 @@ impl ReplicaManager {
     pub fn set_topic_config(&self, topic: &str, config: &LogConfig) {
         for partition in self.partitions_of(topic) {
             partition.log().set_config(config.clone());
-        }
-    }
-
-    /// Appends a coordinator's batch with acks=all and waits until it is committed. Returns its base offset.
-    pub async fn append_coordinator(
-        &self,
-        topic: &str,
-        partition: i32,
-        batch: ValidatedBatch,
-        timeout: Duration,
-    ) -> Result<i64, ReplicaError> {
-        let partition = self.partition(topic, partition)?;
-        let info = partition.append(ValidatedRecords::from_batch(batch), AppendOrigin::Coordinator, true)?;
-        match wait_committed(vec![(partition, info.last_offset + 1)], timeout).await.pop().flatten() {
-            Some(Ok(())) => Ok(info.first_offset),
-            Some(Err(error)) => Err(error),
-            None => Err(ReplicaError::TimedOut),
         }
     }
 }
