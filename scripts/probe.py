@@ -27,10 +27,11 @@ def api_versions(host, port, timeout):
         return struct.unpack(">ih", reply[4:10]) == (1, 0)
 
 
-def wait(address, seconds):
+def wait(address, seconds, process=None):
+    """When the first answer came; None if the time is over, or the process is."""
     host, port = address.rsplit(":", 1)
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while time.monotonic() < end and (process is None or process.poll() is None):
         try:
             if api_versions(host, int(port), 5):
                 return time.monotonic_ns()
