@@ -4,9 +4,12 @@
 #![allow(dead_code, unused_imports)]
 
 mod client;
+pub mod cluster;
 
 pub use client::{Client, frame};
+pub use cluster::{Cluster, ZooKeeper};
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -31,14 +34,19 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker with an embedded ZooKeeper in a new folder, and waits until it answers.
     pub fn start(overrides: &[(&str, &str)]) -> Broker {
+        let mut broker = Broker::prepare(overrides);
+        broker.launch();
+        broker
+    }
+
+    /// A folder, ports and properties for a broker that is not started yet.
+    pub fn prepare(overrides: &[(&str, &str)]) -> Broker {
         let folder = tempfile::Builder::new().prefix("ottla-test-").tempdir().expect("temp folder");
         let (port, zk_port) = (free_port(), free_port());
         let dir = folder.path().to_owned();
         let properties = dir.join("server.properties");
         fs::write(&properties, properties_text(&dir, port, zk_port, overrides)).expect("server.properties");
-        let mut broker = Broker { port, zk_port, dir, properties, child: None, _folder: folder };
-        broker.launch();
-        broker
+        Broker { port, zk_port, dir, properties, child: None, _folder: folder }
     }
 
     /// Starts the stopped or killed broker again, on the same folder and ports.
@@ -54,11 +62,20 @@ impl Broker {
         self.restart();
     }
 
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(self.child.as_ref().expect("a running broker"));
+        kill_process(pid, signal).expect("signal");
+    }
+
     /// SIGTERM, and the exit of the process.
     pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.ended()
+    }
+
+    /// The exit of the process, which comes by itself.
+    pub fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("a running broker");
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signal");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = child.try_wait().expect("wait") {
@@ -67,7 +84,7 @@ impl Broker {
             if Instant::now() > deadline {
                 let _ = child.kill();
                 let _ = child.wait();
-                panic!("no end after SIGTERM\n{}", self.log());
+                panic!("the broker does not end\n{}", self.log());
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -83,6 +100,11 @@ impl Broker {
 
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("a running broker").id()
+    }
+
+    /// Started and not ended by the test; it may be frozen.
+    pub fn has_process(&self) -> bool {
+        self.child.is_some()
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -111,6 +133,13 @@ impl Broker {
     }
 
     fn launch(&mut self) {
+        self.spawn();
+        self.wait_until(Broker::answers, "answer");
+    }
+
+    /// Starts the process and waits for nothing.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "still running");
         let log = File::options().create(true).append(true).open(self.dir.join("broker.log")).expect("broker.log");
         let child = Command::new(env!("CARGO_BIN_EXE_ottla"))
             .arg(&self.properties)
@@ -119,12 +148,21 @@ impl Broker {
             .spawn()
             .expect("the broker starts");
         self.child = Some(child);
+    }
+
+    /// Waits for something that the running broker is to come to.
+    pub fn wait_until(&mut self, ready: impl Fn(&Broker) -> bool, what: &str) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.answers() {
+        while !ready(self) {
             assert!(self.is_running(), "the broker ended at its start\n{}", self.log());
-            assert!(Instant::now() < deadline, "the broker does not answer\n{}", self.log());
+            assert!(Instant::now() < deadline, "the broker does not {what}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Whether it serves requests, whatever it knows of the cluster yet.
+    pub fn serves(&self) -> bool {
+        Client::connect(self.port).is_ok_and(|mut client| client.api_versions().is_ok())
     }
 
     /// Whether it is registered: ApiVersions and Metadata with itself in it.
