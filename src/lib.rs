@@ -14,6 +14,7 @@
 //! | [`transaction`] | producer ids |
 //! | [`controller`] | election, partition and replica states, topic creation and deletion |
 //! | [`replica`] | partitions as this broker has them, waiting requests, fetch sessions, the metadata cache |
+//! | [`peer`] | connections to other brokers: requests out, answers in |
 //! | [`zookeeper`] | every znode path and its JSON, the session, registration; `embedded` is the server inside |
 //! | [`log`] | one partition on disk, in Kafka's files; the manager of all of them |
 //! | [`config`] | one table of every property; properties files; what other rooms read |
@@ -50,6 +51,7 @@ pub mod transaction;
 pub mod controller;
 pub mod replica;
 
+pub mod peer;
 pub mod zookeeper;
 
 pub mod log;

@@ -15,6 +15,7 @@ const ROOMS: &[&str] = &[
     "transaction",
     "controller",
     "replica",
+    "peer",
     "zookeeper",
     "log",
     "config",

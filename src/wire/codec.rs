@@ -28,15 +28,28 @@ pub fn decode<T: Decodable>(mut bytes: Bytes, version: i16) -> Result<T, WireErr
 /// Encodes one message. It fails when a field that `version` does not have holds something else than its default:
 /// a mistake of the caller, who has to clear such fields.
 pub fn encode<T: Encodable>(message: &T, version: i16) -> Result<Bytes, WireError> {
-    encode_behind(&[], message, version)
+    let mut buffer = BytesMut::new();
+    encode_into(&mut buffer, message, version)?;
+    Ok(buffer.freeze())
 }
 
 /// As [`encode`], with bytes in front.
 pub fn encode_behind<T: Encodable>(front: &[u8], message: &T, version: i16) -> Result<Bytes, WireError> {
+    let mut buffer = BytesMut::new();
+    if !front.is_empty() {
+        // One allocation: replies go this way.
+        let size = message.compute_size(version).unwrap_or(0);
+        buffer.reserve(front.len() + size);
+        buffer.extend_from_slice(front);
+    }
+    encode_into(&mut buffer, message, version)?;
+    Ok(buffer.freeze())
+}
+
+/// As [`encode`], behind what is in `buffer`.
+pub fn encode_into<T: Encodable>(buffer: &mut BytesMut, message: &T, version: i16) -> Result<(), WireError> {
     let what = std::any::type_name::<T>().rsplit("::").next().unwrap_or("message");
     let size = message.compute_size(version).map_err(|error| WireError::malformed(what, error))?;
-    let mut buffer = BytesMut::with_capacity(front.len() + size);
-    buffer.extend_from_slice(front);
-    message.encode(&mut buffer, version).map_err(|error| WireError::malformed(what, error))?;
-    Ok(buffer.freeze())
+    buffer.reserve(size);
+    message.encode(buffer, version).map_err(|error| WireError::malformed(what, error))
 }

@@ -3,11 +3,13 @@
 //!
 //! Which header a request carries follows from its key and version alone, so a key or version that nobody knows cannot be read
 //! at all and closes the connection. The one exception is ApiVersions, whose unknown versions are answered.
+//!
+//! Towards other brokers the same headers are written, and those of responses read: a correlation id, in version 1 a tagged section.
 
 use super::codec::WireError;
 use super::cursor::Cursor;
 use super::frame::{Connection, Request, RequestHeader};
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use std::sync::Arc;
 
@@ -48,6 +50,49 @@ fn header_version(api_key: i16, version: i16) -> Result<i16, WireError> {
     Ok(key.request_header_version(version))
 }
 
+/// A whole request, its length in front. `put_body` writes the body behind the header.
+pub fn request_frame(
+    api_key: i16,
+    version: i16,
+    correlation_id: i32,
+    client_id: &str,
+    put_body: impl FnOnce(&mut BytesMut) -> Result<(), WireError>,
+) -> Result<Bytes, WireError> {
+    let header_version = header_version(api_key, version)?;
+    let wrong = |error: &dyn std::fmt::Display| WireError::malformed("request", error);
+    let id_size = i16::try_from(client_id.len()).map_err(|error| wrong(&error))?;
+    let mut frame = BytesMut::with_capacity(16 + client_id.len());
+    frame.put_i32(0);
+    frame.put_i16(api_key);
+    frame.put_i16(version);
+    frame.put_i32(correlation_id);
+    if header_version >= 1 {
+        frame.put_i16(id_size);
+        frame.put_slice(client_id.as_bytes());
+    }
+    if header_version >= 2 {
+        frame.put_u8(0);
+    }
+    put_body(&mut frame)?;
+    let size = i32::try_from(frame.len() - 4).map_err(|error| wrong(&error))?;
+    if let Some(length) = frame.first_chunk_mut::<4>() {
+        *length = size.to_be_bytes();
+    }
+    Ok(frame.freeze())
+}
+
+/// The correlation id and the body of a response to a request of this key and version.
+pub fn parse_response(frame: Bytes, api_key: i16, version: i16) -> Result<(i32, Bytes), WireError> {
+    let key = ApiKey::try_from(api_key).map_err(|()| WireError::Unsupported { api_key, version })?;
+    let mut cursor = Cursor::new(&frame, "response header");
+    let correlation_id = cursor.i32()?;
+    if key.response_header_version(version) >= 1 {
+        skip_tags(&mut cursor)?;
+    }
+    let body = frame.slice(cursor.position()..);
+    Ok((correlation_id, body))
+}
+
 fn skip_tags(cursor: &mut Cursor<'_>) -> Result<(), WireError> {
     let count = cursor.unsigned_varint()?;
     if count > HEADER_TAGS_MAX {
@@ -64,6 +109,7 @@ fn skip_tags(cursor: &mut Cursor<'_>) -> Result<(), WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::codec::encode_into;
     use std::net::{IpAddr, Ipv4Addr};
 
     fn connection() -> Arc<Connection> {
@@ -115,5 +161,27 @@ mod tests {
         let first = parse(frame.clone(), &connection, &mut seen).unwrap().header.client_id.unwrap();
         let second = parse(frame, &connection, &mut seen).unwrap().header.client_id.unwrap();
         assert!(Arc::ptr_eq(&first, &second));
+    }
+
+    /// What one side writes the other reads, in every header version.
+    #[test]
+    fn frames_of_our_own_are_read_back() {
+        let body = kafka_protocol::messages::ControlledShutdownRequest::default();
+        for (version, client_id) in [(0, ""), (2, "me"), (3, "me")] {
+            let frame = request_frame(7, version, 5, "me", |frame| encode_into(frame, &body, version)).unwrap();
+            assert_eq!(frame.len() - 4, u32::from_be_bytes(*frame.first_chunk().unwrap()) as usize);
+            let request = parse(frame.slice(4..), &connection(), &mut None).unwrap();
+            assert_eq!(
+                (request.header.version, request.header.correlation_id, request.client_id()),
+                (version, 5, client_id)
+            );
+        }
+        assert!(request_frame(7, 4, 5, "me", |_| Ok(())).is_err());
+        assert_eq!(parse_response(Bytes::from_static(b"\0\0\0\x05ab"), 7, 2).unwrap(), (5, Bytes::from_static(b"ab")));
+        assert_eq!(
+            parse_response(Bytes::from_static(b"\0\0\0\x05\0ab"), 7, 3).unwrap(),
+            (5, Bytes::from_static(b"ab"))
+        );
+        assert!(parse_response(Bytes::from_static(b"\0\0\0"), 7, 2).is_err());
     }
 }
