@@ -8,6 +8,7 @@
 //! than a small multiple of what its peer has sent; whatever goes wrong on a connection ends that connection and nothing else.
 
 mod activity;
+mod cold_read;
 mod connection;
 mod limits;
 mod listener;

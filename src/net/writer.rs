@@ -2,9 +2,11 @@
 //!
 //! A file range that is small is read into memory instead, so that it leaves in the same call as the bytes around it. One
 //! sendfile moves at most 1 MiB, for fairness between the connections of a thread. A slow reader stops here: nothing else is read from
-//! its connection, and nothing is buffered for it, until the socket takes more.
+//! its connection, and nothing is buffered for it, until the socket takes more. A range that is not in the page cache is read by
+//! [`cold_read`] first.
 
 use super::activity::Activity;
+use super::cold_read;
 use crate::wire::Segment;
 use bytes::{Buf, Bytes};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
@@ -26,7 +28,45 @@ const GATHER_BYTES_MAX: usize = 256 << 10;
 enum Part {
     Length([u8; 4], usize),
     Bytes(Bytes),
-    File { file: Arc<File>, position: u64, len: usize },
+    File(Range),
+}
+
+struct Range {
+    file: Arc<File>,
+    position: u64,
+    len: usize,
+    /// Bytes from `position` on that were in the page cache when last looked at.
+    cached: usize,
+    /// They were brought there for this reply alone.
+    was_cold: bool,
+}
+
+impl Range {
+    /// Sees to it that the next bytes, [`SENDFILE_BYTES_MAX`] at most, are in the page cache.
+    async fn warm(&mut self) -> io::Result<()> {
+        if self.cached > 0 {
+            return Ok(());
+        }
+        let len = self.len.min(SENDFILE_BYTES_MAX);
+        self.was_cold = !cold_read::is_cached(&self.file, self.position, len);
+        if self.was_cold {
+            cold_read::read(&self.file, self.position, len).await?;
+        }
+        self.cached = len;
+        Ok(())
+    }
+
+    async fn send(&mut self, stream: &TcpStream) -> io::Result<()> {
+        self.warm().await?;
+        let sent = send_file(stream, &self.file, self.position, self.cached).await?;
+        if self.was_cold {
+            cold_read::drop_behind(&self.file, self.position, sent);
+        }
+        self.position += sent as u64;
+        self.len -= sent;
+        self.cached -= sent;
+        Ok(())
+    }
 }
 
 /// Parts on their way out. Empty between replies.
@@ -45,7 +85,9 @@ impl ReplyWriter {
         self.parts.push_back(Part::Length(length.to_be_bytes(), 0));
         self.parts.extend(segments.into_iter().filter(|segment| !segment.is_empty()).map(|segment| match segment {
             Segment::Bytes(bytes) => Part::Bytes(bytes),
-            Segment::File { file, position, len } => Part::File { file, position, len },
+            Segment::File { file, position, len } => {
+                Part::File(Range { file, position, len, cached: 0, was_cold: false })
+            }
         }));
         Ok(())
     }
@@ -54,16 +96,14 @@ impl ReplyWriter {
     pub async fn flush(&mut self, stream: &TcpStream, activity: &Activity) -> io::Result<()> {
         while let Some(front) = self.parts.front_mut() {
             match front {
-                Part::File { file, position, len } if *len >= SMALL_RANGE_BYTES => {
-                    let sent = send_file(stream, file, *position, *len).await?;
-                    *position += sent as u64;
-                    *len -= sent;
-                    if *len == 0 {
+                Part::File(range) if range.len >= SMALL_RANGE_BYTES => {
+                    range.send(stream).await?;
+                    if range.len == 0 {
                         self.parts.pop_front();
                     }
                 }
                 _ => {
-                    self.read_small_ranges()?;
+                    self.read_small_ranges().await?;
                     let sent = stream.async_io(Interest::WRITABLE, || self.send_memory(stream)).await?;
                     self.advance(sent);
                 }
@@ -77,20 +117,21 @@ impl ReplyWriter {
     }
 
     /// Reads the small file ranges that the next vectored send can take along.
-    fn read_small_ranges(&mut self) -> io::Result<()> {
+    async fn read_small_ranges(&mut self) -> io::Result<()> {
         let mut gathered = 0;
         for part in self.parts.iter_mut().take(SLICES_MAX) {
             match part {
-                Part::File { file, position, len } if *len < SMALL_RANGE_BYTES => {
-                    if gathered > 0 && gathered + *len > GATHER_BYTES_MAX {
+                Part::File(range) if range.len < SMALL_RANGE_BYTES => {
+                    if gathered > 0 && gathered + range.len > GATHER_BYTES_MAX {
                         break;
                     }
-                    gathered += *len;
-                    let mut bytes = vec![0; *len];
-                    file.read_exact_at(&mut bytes, *position)?;
+                    gathered += range.len;
+                    range.warm().await?;
+                    let mut bytes = vec![0; range.len];
+                    range.file.read_exact_at(&mut bytes, range.position)?;
                     *part = Part::Bytes(Bytes::from(bytes));
                 }
-                Part::File { .. } => break,
+                Part::File(_) => break,
                 Part::Length(..) | Part::Bytes(_) => {}
             }
         }
@@ -104,7 +145,7 @@ impl ReplyWriter {
             *slice = match part {
                 Part::Length(bytes, sent) => IoSlice::new(bytes.get(*sent..).unwrap_or_default()),
                 Part::Bytes(bytes) => IoSlice::new(bytes),
-                Part::File { .. } => break,
+                Part::File(_) => break,
             };
             count += 1;
         }
@@ -129,7 +170,7 @@ impl ReplyWriter {
                     bytes.advance(taken);
                     (bytes.len(), taken)
                 }
-                Some(Part::File { .. }) | None => return,
+                Some(Part::File(_)) | None => return,
             };
             sent -= taken;
             if left == 0 {
