@@ -7,8 +7,10 @@
 mod coordinators;
 mod descriptors;
 mod dynamic_configs;
+mod gate;
 mod identity;
 mod local_channel;
+mod remote_channel;
 mod signals;
 mod start;
 

@@ -24,3 +24,4 @@ pub use load::{Loaded, load};
 pub use log_config::{CleanupPolicy, CompressionType, LogConfig, TimestampType};
 pub use properties::Properties;
 pub use topic_values::validate_topic_config;
+pub use versions::InterBrokerProtocol;

@@ -1,17 +1,21 @@
-//! The controller's way to the broker of its own process: a call. To others there is none yet.
+//! The controller's way to the brokers: a call to the one of its own process, a connection to each other.
 
-use crate::base::{BrokerId, ErrorCode};
+use super::remote_channel::Remote;
+use crate::api::update_metadata;
+use crate::base::BrokerId;
+use crate::config::BrokerConfig;
 use crate::controller::channel::Sent;
 use crate::controller::{ChannelError, Channels, ControlChannel, ControlRequest, ControlResponse};
 use crate::group::GroupCoordinator;
+use crate::peer::{Peer, PeerConfig};
 use crate::replica::ReplicaManager;
-use crate::wire::messages::UpdateMetadataResponse;
 use crate::zookeeper::paths::BrokerInfo;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
 #[derive(Clone)]
 pub struct LocalChannels {
+    pub config: Arc<BrokerConfig>,
     pub replicas: Arc<ReplicaManager>,
     pub groups: Arc<GroupCoordinator>,
     /// Where requests are carried out: thousands of new logs keep a disk busy, and the ZooKeeper session must not wait for it.
@@ -19,10 +23,23 @@ pub struct LocalChannels {
 }
 
 impl Channels for LocalChannels {
-    fn open(&self, broker: BrokerId, _info: &BrokerInfo) -> Arc<dyn ControlChannel> {
-        match broker == self.replicas.local() {
-            true => Arc::new(Local(self.clone())),
-            false => Arc::new(Remote { broker }),
+    fn open(&self, broker: BrokerId, info: &BrokerInfo) -> Arc<dyn ControlChannel> {
+        if broker == self.replicas.local() {
+            return Arc::new(Local(self.clone()));
+        }
+        let endpoint = info.endpoint(&self.config.inter_broker_listener_name);
+        let address = endpoint.and_then(|endpoint| Some((endpoint.host.clone(), u16::try_from(endpoint.port).ok()?)));
+        match address {
+            Some((host, port)) => {
+                // As Kafka's controller: the client id is its broker id.
+                let config = PeerConfig::new(self.config.broker_id.to_string());
+                let peer = Arc::new(Peer::new(config, host, port));
+                Arc::new(Remote { peer, protocol: self.config.inter_broker_protocol })
+            }
+            None => Arc::new(Unreachable(format!(
+                "broker {broker} has no endpoint on the inter-broker listener {}",
+                self.config.inter_broker_listener_name
+            ))),
         }
     }
 }
@@ -31,18 +48,14 @@ struct Local(LocalChannels);
 
 impl ControlChannel for Local {
     fn send(&self, request: ControlRequest) -> Sent {
-        let LocalChannels { replicas, groups, data } = self.0.clone();
+        let LocalChannels { replicas, groups, data, .. } = self.0.clone();
         let done = data.spawn(async move {
             match request {
                 ControlRequest::LeaderAndIsr(request) => {
                     ControlResponse::LeaderAndIsr(replicas.leader_and_isr(&request).await)
                 }
                 ControlRequest::UpdateMetadata(request) => {
-                    let updated = replicas.update_metadata(&request).await;
-                    let error = updated.map(|deleted| groups.on_partitions_deleted(&deleted)).err();
-                    let error = error.unwrap_or(ErrorCode::None);
-                    let response = UpdateMetadataResponse::default().with_error_code(error.code());
-                    ControlResponse::UpdateMetadata(response)
+                    ControlResponse::UpdateMetadata(update_metadata::apply(&replicas, &groups, &request).await)
                 }
                 ControlRequest::StopReplica(request) => {
                     ControlResponse::StopReplica(replicas.stop_replica(&request).await)
@@ -53,14 +66,11 @@ impl ControlChannel for Local {
     }
 }
 
-struct Remote {
-    broker: BrokerId,
-}
+/// A broker without an endpoint for other brokers.
+struct Unreachable(String);
 
-impl ControlChannel for Remote {
+impl ControlChannel for Unreachable {
     fn send(&self, _request: ControlRequest) -> Sent {
-        let reason =
-            format!("broker {} is another process: clusters of several brokers are not supported yet", self.broker);
-        Box::pin(std::future::ready(Err(ChannelError(reason))))
+        Box::pin(std::future::ready(Err(ChannelError(self.0.clone()))))
     }
 }

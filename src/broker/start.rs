@@ -2,6 +2,7 @@
 
 use super::coordinators::{Coordinators, ReplicatedOffsets};
 use super::dynamic_configs::DynamicConfigs;
+use super::gate::Gate;
 use super::identity::{self, IdentityError};
 use super::local_channel::LocalChannels;
 use crate::api::{self, Services};
@@ -117,7 +118,12 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     replicas.add_listener(Arc::new(Coordinators { groups: groups.clone() }));
     let id_blocks = ZkProducerIdBlocks { zookeeper: zookeeper.clone(), broker: id };
     follow_broker_epoch(&registrar, &replicas);
-    let channels = Arc::new(LocalChannels { replicas: replicas.clone(), groups: groups.clone(), data: data.clone() });
+    let channels = Arc::new(LocalChannels {
+        config: config.clone(),
+        replicas: replicas.clone(),
+        groups: groups.clone(),
+        data: data.clone(),
+    });
     let controller = ControllerHandle::start(&zookeeper, &registrar, controller_settings(&config), channels);
     if let Some((topic, _)) = controller.topic(CONSUMER_OFFSETS).await? {
         groups.set_partition_count(topic.partitions.len() as i32);
@@ -137,11 +143,17 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
         auto_creation: Arc::new(auto_creation),
         zookeeper: zookeeper.clone(),
     });
-    partitions_known(&services).await;
+    let gate = Gate::new();
     {
         let _on_data = data.enter();
-        server.serve(Arc::new(move |request| api::dispatch(&services, request)));
+        let (gate, services) = (gate.clone(), services.clone());
+        server.serve(Arc::new(move |request| {
+            let services = services.clone();
+            gate.pass(request, move |request| api::dispatch(&services, request))
+        }));
     }
+    partitions_known(&services).await;
+    gate.open();
     Ok(Running { server, zookeeper, embedded, logs, controller, groups, _registrar: registrar })
 }
 

@@ -6,6 +6,7 @@ use super::listeners::Listeners;
 use super::log_config::LogConfig;
 use super::value::java_trim;
 use super::values::{Settings, Values};
+use super::versions::{InterBrokerProtocol, LATEST, OLDEST_SUPPORTED};
 use super::{checks, topic_values};
 use crate::base::Millis;
 use std::collections::BTreeMap;
@@ -53,6 +54,7 @@ pub struct BrokerConfig {
     pub listeners: Vec<Endpoint>,
     pub advertised_listeners: Vec<Endpoint>,
     pub inter_broker_listener_name: String,
+    pub inter_broker_protocol: InterBrokerProtocol,
     pub log_dirs: Vec<PathBuf>,
     /// `None`: the embedded server.
     pub zookeeper_connect: Option<String>,
@@ -124,6 +126,7 @@ impl BrokerConfig {
             listeners: listeners.listeners,
             advertised_listeners: listeners.advertised,
             inter_broker_listener_name: listeners.inter_broker,
+            inter_broker_protocol: inter_broker_protocol(&values)?,
             log_dirs: log_dirs(&values)?,
             zookeeper_connect: zookeeper_connect(&values)?,
             zookeeper_session_timeout_ms: values.int("zookeeper.session.timeout.ms")?,
@@ -220,6 +223,13 @@ fn log_cleaner(values: &Values) -> Result<LogCleanerConfig, ConfigError> {
         io_buffer_load_factor: values.double("log.cleaner.io.buffer.load.factor")?,
         io_buffer_size: values.int("log.cleaner.io.buffer.size")?,
         io_max_bytes_per_second: values.double("log.cleaner.io.max.bytes.per.second")?,
+    })
+}
+
+fn inter_broker_protocol(values: &Values) -> Result<InterBrokerProtocol, ConfigError> {
+    values.checked("inter.broker.protocol.version", |name, text| {
+        let allowed = format!("{} to {}, which is what Ottla speaks to other brokers", OLDEST_SUPPORTED, LATEST);
+        InterBrokerProtocol::parse(text).ok_or_else(|| ConfigError::bad_value(name, text, &allowed))
     })
 }
 

@@ -53,7 +53,7 @@ pub(super) static GENERAL: &[Property] = properties! {
         "Most bytes in one fetch response."
     "inter.broker.listener.name" Text = null, Any, Medium, ReadOnly, Acts;
         "Listener that brokers use among themselves."
-    "inter.broker.protocol.version" Text = "3.9-IV0", Version, Medium, ReadOnly, Ignored;
+    "inter.broker.protocol.version" Text = "3.9-IV0", Version, Medium, ReadOnly, Acts;
         "Version that brokers speak to each other, for rolling upgrades."
     "kafka.metrics.polling.interval.secs" Int = "10", AtLeast(1), Low, ReadOnly, Moot;
         "Seconds between two polls of the Yammer metrics reporters."
