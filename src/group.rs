@@ -21,9 +21,12 @@ mod rebalance;
 pub mod records;
 pub mod shard;
 pub mod state;
+mod transactions;
 mod view;
+mod writes;
 
 pub use answer::{Answer, Held};
+pub use commit::is_too_long;
 pub use coordinator::{GroupCoordinator, partition_of};
 pub use log::{Append, LoadError, OffsetsLog};
 pub use message::{Effect, Event, Now};

@@ -2,6 +2,7 @@
 //! of Kafka 0.8 speak.
 
 use crate::base::ErrorCode;
+use crate::group::is_too_long;
 use crate::wire::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use crate::zookeeper::{Zk, ZkError};
 
@@ -24,9 +25,9 @@ pub async fn commit(
             if answered.error_code != 0 {
                 continue;
             }
-            let metadata_bytes = partition.committed_metadata.as_ref().map_or(0, |metadata| metadata.len());
+            let metadata = partition.committed_metadata.as_deref().unwrap_or("");
             let error = match path(&body.group_id, &topic.name, partition.partition_index) {
-                _ if metadata_bytes > metadata_max => ErrorCode::OffsetMetadataTooLarge,
+                _ if is_too_long(metadata, metadata_max) => ErrorCode::OffsetMetadataTooLarge,
                 None => ErrorCode::InvalidGroupId,
                 Some(path) => store(zookeeper, &path, partition.committed_offset).await,
             };

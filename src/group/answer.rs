@@ -32,7 +32,7 @@ kind!(OffsetDeleteResponse, OffsetDelete);
 impl Kind for ErrorCode {
     fn of(response: Response) -> Option<ErrorCode> {
         match response {
-            Response::Heartbeat(error) | Response::DeleteGroup(error) => Some(error),
+            Response::Heartbeat(error) | Response::DeleteGroup(error) | Response::EndTransaction(error) => Some(error),
             _ => None,
         }
     }

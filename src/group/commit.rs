@@ -6,8 +6,9 @@ use super::message::{
 };
 use super::offsets::Expiry;
 use super::records::CoordinatorRecord;
-use super::shard::{GroupShard, Purpose, Step};
+use super::shard::{GroupShard, Step};
 use super::state::{Group, GroupState};
+use super::writes::Purpose;
 use crate::base::ErrorCode;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,7 +31,9 @@ pub(super) fn commit(
     shard.with_group_or_new(now, effects, &id, |step, group| match validate(group, &request) {
         Err(error) => step.reply(token, refused(&request, error)),
         Ok(()) => {
-            membership::expect_heartbeat(step, group, &request.member_id);
+            if request.transaction.is_none() {
+                membership::expect_heartbeat(step, group, &request.member_id);
+            }
             if group.is(GroupState::CompletingRebalance) && request.transaction.is_none() {
                 step.reply(token, refused(&request, ErrorCode::RebalanceInProgress));
             } else {
@@ -70,7 +73,7 @@ fn store(step: &mut Step<'_>, group: &mut Group, token: ReplyToken, request: Com
     let mut records = Vec::new();
     for topic in request.topics {
         for (partition, value) in topic.partitions {
-            if value.metadata.len() > step.config.offset_metadata_max_bytes {
+            if is_too_long(&value.metadata, step.config.offset_metadata_max_bytes) {
                 errors.push(ErrorCode::OffsetMetadataTooLarge);
                 continue;
             }
@@ -82,9 +85,14 @@ fn store(step: &mut Step<'_>, group: &mut Group, token: ReplyToken, request: Com
     if records.is_empty() {
         return step.reply(token, Response::Commit(CommitResponse { errors }));
     }
-    group.offsets.pending_writes += 1;
     let purpose = Purpose::Commit { group: group.id.clone(), reply: token, errors };
-    step.append(Batch { records, transaction: request.transaction }, purpose);
+    let write = step.append(Batch { records, transaction: request.transaction }, purpose);
+    group.offsets.writing(write);
+}
+
+/// `offset.metadata.max.bytes` counts UTF-16 units, its name notwithstanding.
+pub fn is_too_long(metadata: &str, limit: usize) -> bool {
+    metadata.len() > limit && metadata.encode_utf16().count() > limit
 }
 
 /// Puts `error` where nothing else was wrong.
@@ -173,7 +181,7 @@ fn append_in_batches(step: &mut Step<'_>, records: Vec<CoordinatorRecord>, purpo
 pub(super) fn delete_group(step: &mut Step<'_>, group: &mut Group, token: ReplyToken) {
     let error = match group.state() {
         GroupState::Dead => ErrorCode::GroupIdNotFound,
-        GroupState::Empty if group.offsets.pending_writes == 0 => ErrorCode::None,
+        GroupState::Empty if group.offsets.pending().is_empty() => ErrorCode::None,
         _ => ErrorCode::NonEmptyGroup,
     };
     if error.is_error() {
@@ -238,7 +246,7 @@ fn give_up(step: &mut Step<'_>, group: &mut Group, partitions: Vec<(Arc<str>, i3
 /// The periodic sweep (`offsets.retention.minutes`).
 pub(super) fn expire_offsets(step: &mut Step<'_>, group: &mut Group) {
     // What is being appended would be removed by a tombstone behind it.
-    if group.is(GroupState::Dead) || group.offsets.pending_writes > 0 {
+    if group.is(GroupState::Dead) || !group.offsets.pending().is_empty() {
         return;
     }
     let (now, retention_ms) = (step.now.wall_ms, step.config.offsets_retention_ms);

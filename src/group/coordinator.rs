@@ -14,7 +14,7 @@ use super::partition::{Clock, NEVER, Outcome, Partition};
 use super::shard::{GroupConfig, GroupShard};
 use super::state::GroupState;
 use crate::base::time::monotonic_ms;
-use crate::base::{ErrorCode, LeaderEpoch, Millis, TopicPartition};
+use crate::base::{ErrorCode, LeaderEpoch, Millis, ProducerId, TopicPartition};
 use crate::config::BrokerConfig;
 use parking_lot::RwLock;
 use std::collections::HashMap;
@@ -86,7 +86,7 @@ impl GroupCoordinator {
     /// This broker leads a partition from now on. Returns at once; requests are served when the log has been read.
     pub fn on_elected(&self, index: i32, epoch: LeaderEpoch) {
         let mut partitions = self.partitions.write();
-        if let Some(present) = partitions.get(&index) {
+        if let Some(present) = partitions.get(&index).filter(|present| !present.is_broken()) {
             // Elected again without having lost it: what is in memory is still true.
             present.epoch.fetch_max(epoch.0, Ordering::Relaxed);
             return;
@@ -145,13 +145,14 @@ impl GroupCoordinator {
         make: impl FnOnce(ReplyToken) -> Event,
         failed: impl Fn(ErrorCode) -> T,
     ) -> Answer<T> {
-        match self.partition(group).and_then(|partition| partition.request(make)) {
-            Ok(Outcome::Now(response)) => {
-                Answer::Now(T::of(response).unwrap_or_else(|| failed(ErrorCode::UnknownServerError)))
-            }
-            Ok(Outcome::Later(receiver)) => Answer::Later(Held { receiver, gone: failed(ErrorCode::NotCoordinator) }),
-            Err(error) => Answer::Now(failed(error)),
-        }
+        answer(self.partition(group).and_then(|partition| partition.request(make)), failed)
+    }
+
+    /// The marker of a producer's transaction has been appended to a partition of `__consumer_offsets`: offsets that were
+    /// committed inside it count now, or never will. Answered when they do.
+    pub fn end_transaction(&self, index: i32, producer: ProducerId, commit: bool) -> Answer<ErrorCode> {
+        let partition = self.partitions.read().get(&index).cloned().ok_or(ErrorCode::NotCoordinator);
+        answer(partition.and_then(|partition| partition.end_transaction(producer, commit)), |error| error)
     }
 
     pub fn join(&self, mut request: JoinRequest) -> Answer<JoinResponse> {
@@ -201,6 +202,9 @@ impl GroupCoordinator {
     pub fn commit(&self, request: CommitRequest) -> Answer<CommitResponse> {
         let partitions = request.topics.iter().map(|topic| topic.partitions.len()).sum();
         let failed = |error| CommitResponse { errors: vec![error; partitions] };
+        if request.transaction.is_some() && request.group.is_empty() {
+            return Answer::Now(failed(ErrorCode::InvalidGroupId));
+        }
         self.request(&request.group.clone(), |token| Event::Commit(token, request), failed)
     }
 
@@ -244,6 +248,16 @@ impl GroupCoordinator {
             }
         }
         (error, groups)
+    }
+}
+
+fn answer<T: Kind>(outcome: Result<Outcome, ErrorCode>, failed: impl Fn(ErrorCode) -> T) -> Answer<T> {
+    match outcome {
+        Ok(Outcome::Now(response)) => {
+            Answer::Now(T::of(response).unwrap_or_else(|| failed(ErrorCode::UnknownServerError)))
+        }
+        Ok(Outcome::Later(receiver)) => Answer::Later(Held { receiver, gone: failed(ErrorCode::NotCoordinator) }),
+        Err(error) => Answer::Now(failed(error)),
     }
 }
 

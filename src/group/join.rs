@@ -4,8 +4,9 @@
 use super::member::Member;
 use super::message::{Batch, Effect, JoinRequest, JoinResponse, Now, Protocol, ReplyToken, Response, SyncResponse};
 use super::records::CoordinatorRecord;
-use super::shard::{GroupShard, Purpose, Step, TimerKey};
+use super::shard::{GroupShard, Step, TimerKey};
 use super::state::{Group, GroupState};
+use super::writes::Purpose;
 use super::{commit, membership, rebalance};
 use crate::base::{ErrorCode, Millis};
 use std::sync::Arc;
@@ -26,16 +27,20 @@ pub(super) fn join(
 ) {
     let id = request.group.clone();
     let has_no_id = request.member_id.is_empty();
-    if !has_no_id && shard.group(&id).is_none() {
-        let response = JoinResponse::error(request.member_id, ErrorCode::UnknownMemberId);
-        effects.push(Effect::Reply(token, Response::Join(response)));
-        return;
+    let timeouts = shard.config().min_session_timeout_ms..=shard.config().max_session_timeout_ms;
+    let refused = if !timeouts.contains(&request.session_timeout_ms) {
+        Some(ErrorCode::InvalidSessionTimeout)
+    } else if !has_no_id && shard.group(&id).is_none() {
+        Some(ErrorCode::UnknownMemberId)
+    } else {
+        None
+    };
+    if let Some(error) = refused {
+        let response = JoinResponse::error(request.member_id, error);
+        return effects.push(Effect::Reply(token, Response::Join(response)));
     }
     shard.with_group_or_new(now, effects, &id, |step, group| {
-        let timeouts = step.config.min_session_timeout_ms..=step.config.max_session_timeout_ms;
-        if !timeouts.contains(&request.session_timeout_ms) {
-            refuse(step, token, request.member_id, ErrorCode::InvalidSessionTimeout);
-        } else if !has_room(step, group, &request.member_id) {
+        if !has_room(step, group, &request.member_id) {
             if let Some(mut member) = group.remove(&request.member_id) {
                 membership::forget(step, group, &mut member);
             }

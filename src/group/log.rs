@@ -46,11 +46,10 @@ const LOAD_BUFFER_BYTES: usize = 5 << 20;
 /// More than any batch of this topic holds when decompressed.
 const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
-/// Reads a partition into a shard, from the start of the log to its end.
+/// Reads a partition into a shard, from the start of the log to its end, which markers may move meanwhile.
 pub(super) fn load(log: &dyn OffsetsLog, partition: i32, shard: &mut GroupShard, now: Now) -> Result<(), LoadError> {
-    let Range { start, end } = log.bounds(partition).ok_or(LoadError::NotHere)?;
-    let mut offset = start;
-    while offset < end {
+    let mut offset = log.bounds(partition).ok_or(LoadError::NotHere)?.start;
+    while offset < log.bounds(partition).ok_or(LoadError::NotHere)?.end {
         let bytes =
             log.read(partition, offset, LOAD_BUFFER_BYTES).map_err(|error| LoadError::Read { offset, error })?;
         let next = replay_batches(&bytes, offset, shard, now)?;

@@ -6,8 +6,9 @@ use super::message::{
 };
 use super::rebalance;
 use super::records::CoordinatorRecord;
-use super::shard::{Purpose, Step, TimerKey};
+use super::shard::{Step, TimerKey};
 use super::state::{Group, GroupState};
+use super::writes::Purpose;
 use crate::base::{ErrorCode, Millis};
 use bytes::Bytes;
 use std::collections::HashMap;

@@ -243,6 +243,7 @@ pub enum Response {
     Commit(CommitResponse),
     DeleteGroup(ErrorCode),
     OffsetDelete(OffsetDeleteResponse),
+    EndTransaction(ErrorCode),
 }
 
 /// What happens to a shard.
@@ -255,6 +256,8 @@ pub enum Event {
     Commit(ReplyToken, CommitRequest),
     DeleteGroup(ReplyToken, Arc<str>),
     OffsetDelete(ReplyToken, OffsetDeleteRequest),
+    /// The marker that ends a producer's transaction (`true`: commits it) is in the log. Answered once it has acted.
+    EndTransaction(ReplyToken, ProducerId, bool),
     /// An append ended: the offset of its first record, or why it failed.
     Appended(WriteToken, Result<i64, ErrorCode>),
     /// These partitions are gone from the cluster, and their committed offsets with them.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: of two values for a partition the one that stands later in the log wins, whenever its transaction ends.
 
+use super::message::WriteToken;
 use super::records::OffsetValue;
 use crate::base::{Millis, ProducerId};
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +21,7 @@ pub struct Offsets {
     /// By producer: commits whose transaction is open.
     transactional: HashMap<ProducerId, BTreeMap<(Arc<str>, i32), Committed>>,
     /// Commits that are being appended.
-    pub pending_writes: usize,
+    pending: Vec<WriteToken>,
 }
 
 /// When offsets of a group are given up (`offsets.retention.minutes`).
@@ -36,7 +37,20 @@ pub struct Expiry<'a> {
 impl Offsets {
     /// Nothing committed, nothing on the way.
     pub fn is_empty(&self) -> bool {
-        self.topics.is_empty() && self.transactional.is_empty() && self.pending_writes == 0
+        self.topics.is_empty() && self.transactional.is_empty() && self.pending.is_empty()
+    }
+
+    pub fn writing(&mut self, token: WriteToken) {
+        self.pending.push(token);
+    }
+
+    pub fn written(&mut self, token: WriteToken) {
+        self.pending.retain(|pending| *pending != token);
+    }
+
+    /// Commits that are being appended.
+    pub fn pending(&self) -> &[WriteToken] {
+        &self.pending
     }
 
     pub fn get(&self, topic: &str, partition: i32) -> Option<&OffsetValue> {
@@ -126,7 +140,7 @@ impl Offsets {
     /// Whether nothing is left once `count` of the committed offsets are gone.
     pub fn has_only(&self, count: usize) -> bool {
         let committed: usize = self.topics.values().map(BTreeMap::len).sum();
-        committed == count && self.transactional.is_empty() && self.pending_writes == 0
+        committed == count && self.transactional.is_empty() && self.pending.is_empty()
     }
 
     /// All partitions with an offset.

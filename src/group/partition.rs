@@ -7,7 +7,7 @@ use super::log::{self, Append, OffsetsLog};
 use super::message::{Batch, Effect, Event, Now, ReplyToken, Response, WriteToken};
 use super::shard::GroupShard;
 use crate::base::time::{monotonic_ms, wall_ms};
-use crate::base::{ErrorCode, LeaderEpoch, Millis};
+use crate::base::{ErrorCode, LeaderEpoch, Millis, ProducerId};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,7 +24,10 @@ pub(super) fn now() -> Now {
 pub(super) const NEVER: Millis = Millis::MAX;
 
 enum State {
-    Loading,
+    /// Markers that were appended meanwhile, and may have been missed by who reads the log.
+    Loading {
+        ended: Vec<(ProducerId, bool)>,
+    },
     Active(Box<Active>),
     /// Loading failed: without its offsets the groups must not start over.
     Broken,
@@ -80,7 +83,7 @@ impl Partition {
             epoch: AtomicI32::new(epoch.0),
             log,
             runtime,
-            state: Mutex::new(State::Loading),
+            state: Mutex::new(State::Loading { ended: Vec::new() }),
             deadline: AtomicI64::new(NEVER),
             clock,
         }
@@ -95,8 +98,10 @@ impl Partition {
         let started = monotonic_ms();
         let loaded = log::load(&*self.log, self.index, &mut shard, now());
         let mut state = self.state.lock();
-        if !matches!(*state, State::Loading) {
-            return;
+        let State::Loading { ended } = &mut *state else { return };
+        // One that was read already has nothing to end any more: nobody could commit in between.
+        for (producer, commit) in ended.drain(..) {
+            shard.replay_marker(producer, commit);
         }
         if let Err(error) = loaded {
             tracing::error!(partition = self.index, %error, "groups of this partition of __consumer_offsets cannot be loaded");
@@ -137,7 +142,7 @@ impl Partition {
 
     fn unavailable(state: &State) -> ErrorCode {
         match state {
-            State::Loading => ErrorCode::CoordinatorLoadInProgress,
+            State::Loading { .. } => ErrorCode::CoordinatorLoadInProgress,
             State::Broken => ErrorCode::CoordinatorNotAvailable,
             State::Active(_) | State::Resigned => ErrorCode::NotCoordinator,
         }
@@ -166,6 +171,19 @@ impl Partition {
                 Outcome::Later(receiver)
             }
         })
+    }
+
+    /// A marker has been appended to this partition.
+    pub fn end_transaction(self: &Arc<Partition>, producer: ProducerId, commit: bool) -> Result<Outcome, ErrorCode> {
+        if let State::Loading { ended } = &mut *self.state.lock() {
+            ended.push((producer, commit));
+            return Ok(Outcome::Now(Response::EndTransaction(ErrorCode::None)));
+        }
+        self.request(|token| Event::EndTransaction(token, producer, commit))
+    }
+
+    pub fn is_broken(&self) -> bool {
+        matches!(*self.state.lock(), State::Broken)
     }
 
     /// Something happened that nobody waits for.

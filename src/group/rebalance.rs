@@ -5,8 +5,9 @@ use super::join::current_generation;
 use super::membership;
 use super::message::{Batch, Now, SyncResponse, WriteToken};
 use super::records::{CoordinatorRecord, GroupValue};
-use super::shard::{Purpose, Step, TimerKey};
+use super::shard::{Step, TimerKey};
 use super::state::{Group, GroupState, JoinWait};
+use super::writes::Purpose;
 use crate::base::{ErrorCode, Millis};
 use bytes::Bytes;
 

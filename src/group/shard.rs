@@ -5,11 +5,11 @@
 //! record comes from the log or was appended a moment ago; replies that depend on it are held until then. Who is alive, who
 //! waits for a rebalance and which ids were given out is memory only, and lost with the coordinator, as in Kafka.
 
-use super::message::{
-    Batch, CommitResponse, Effect, Event, JoinResponse, Now, ReplyToken, Response, SyncResponse, WriteToken,
-};
+use super::message::{Batch, Effect, Event, JoinResponse, Now, ReplyToken, Response, SyncResponse, WriteToken};
 use super::records::CoordinatorRecord;
 use super::state::{Group, GroupState};
+use super::transactions::Transactions;
+use super::writes::{Purpose, Writes};
 use super::{commit, join, membership, rebalance};
 use crate::base::{ErrorCode, Millis, ProducerId, TimerQueue};
 use std::collections::HashMap;
@@ -41,35 +41,6 @@ pub(super) enum TimerKey {
     Sweep,
 }
 
-/// What an append is for: decides what happens when it ends.
-pub(super) enum Purpose {
-    /// The leader's assignment of a generation.
-    Assignment { group: Arc<str>, generation: i32 },
-    /// A static member came back under a new id and nothing else changed.
-    StaticJoin(Box<join::StaticJoin>),
-    /// Offsets; the codes of partitions that were refused before.
-    Commit { group: Arc<str>, reply: ReplyToken, errors: Vec<ErrorCode> },
-    /// The deletion of a whole group.
-    DeleteGroup { group: Arc<str>, reply: ReplyToken },
-    /// The deletion of some offsets.
-    OffsetDelete { group: Arc<str>, reply: ReplyToken, errors: Vec<ErrorCode> },
-    /// All but the last of the batches that belong together.
-    Part,
-    /// Nobody waits: an empty generation, expired offsets.
-    Housekeeping { group: Arc<str> },
-}
-
-struct OpenWrite {
-    batch: Arc<Batch>,
-    purpose: Purpose,
-}
-
-#[derive(Default)]
-pub(super) struct Writes {
-    last_token: u64,
-    open: HashMap<WriteToken, OpenWrite>,
-}
-
 /// One step's view of the shard beside the group at hand.
 pub(super) struct Step<'a> {
     pub now: Now,
@@ -97,11 +68,8 @@ impl Step<'_> {
     }
 
     pub fn append(&mut self, batch: Batch, purpose: Purpose) -> WriteToken {
-        self.writes.last_token += 1;
-        let token = WriteToken(self.writes.last_token);
-        let batch = Arc::new(batch);
-        self.effects.push(Effect::Append(token, batch.clone()));
-        self.writes.open.insert(token, OpenWrite { batch, purpose });
+        let (token, batch) = self.writes.begin(batch, purpose);
+        self.effects.push(Effect::Append(token, batch));
         token
     }
 
@@ -113,9 +81,10 @@ impl Step<'_> {
 /// The coordinator of one partition.
 pub struct GroupShard {
     config: Arc<GroupConfig>,
-    groups: HashMap<Arc<str>, Group>,
+    pub(super) groups: HashMap<Arc<str>, Group>,
     timers: TimerQueue<TimerKey>,
-    writes: Writes,
+    pub(super) writes: Writes,
+    pub(super) transactions: Transactions,
     loading: bool,
 }
 
@@ -127,8 +96,13 @@ impl GroupShard {
             groups: HashMap::new(),
             timers: TimerQueue::new(),
             writes: Writes::default(),
+            transactions: Transactions::default(),
             loading: true,
         }
+    }
+
+    pub(super) fn config(&self) -> &GroupConfig {
+        &self.config
     }
 
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
@@ -181,6 +155,7 @@ impl GroupShard {
                     commit::delete_offsets(step, group, token, &request);
                 });
             }
+            Event::EndTransaction(token, producer, commit) => self.end_transaction(effects, token, producer, commit),
             Event::Appended(token, result) => self.appended(now, effects, token, result),
             Event::PartitionsDeleted(partitions) => self.for_all(now, effects, |step, group| {
                 commit::forget_partitions(step, group, &partitions);
@@ -288,7 +263,10 @@ impl GroupShard {
         let Some(group) = self.groups.get_mut(&id) else { return };
         match record {
             CoordinatorRecord::Offset { topic, partition, value, .. } => match producer {
-                Some(producer) => group.offsets.apply_transactional(producer, &topic, partition, value, offset),
+                Some(producer) => {
+                    self.transactions.opened(producer, &id);
+                    group.offsets.apply_transactional(producer, &topic, partition, value, offset);
+                }
                 None => group.offsets.apply(&topic, partition, value, offset),
             },
             CoordinatorRecord::Group { value: Some(value), .. } if self.loading => group.load(&value),
@@ -306,14 +284,6 @@ impl GroupShard {
         }
     }
 
-    /// Applies the marker that ends a transaction.
-    pub fn replay_marker(&mut self, producer: ProducerId, commit: bool) {
-        for group in self.groups.values_mut() {
-            group.offsets.end_transaction(producer, commit);
-        }
-        self.groups.retain(|_, group| !group.is_void());
-    }
-
     /// The whole log has been replayed: from now on members must be heard of, and requests are served.
     pub fn finish_loading(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.loading = false;
@@ -327,52 +297,6 @@ impl GroupShard {
                 rebalance::maybe_prepare(step, group);
             }
         });
-    }
-
-    fn appended(&mut self, now: Now, effects: &mut Vec<Effect>, token: WriteToken, result: Result<i64, ErrorCode>) {
-        let Some(OpenWrite { batch, purpose }) = self.writes.open.remove(&token) else { return };
-        if let Ok(base_offset) = result {
-            let batch = Arc::unwrap_or_clone(batch);
-            let producer = batch.transaction.map(|(producer, _)| producer);
-            // Pending until the record is applied, so that the group is not void in between.
-            for (offset, record) in (base_offset..).zip(batch.records) {
-                self.replay(now, record, offset, producer);
-            }
-        }
-        let error = result.err();
-        match purpose {
-            Purpose::Assignment { group, generation } => {
-                self.with_group(now, effects, &group, |step, group| {
-                    rebalance::assignment_written(step, group, token, generation, error)
-                });
-            }
-            Purpose::StaticJoin(join) => {
-                let id = join.group.clone();
-                self.with_group(now, effects, &id, |step, group| join::static_join_written(step, group, *join, error));
-            }
-            Purpose::Commit { group, reply, errors } => {
-                self.with_group(now, effects, &group, |_, group| {
-                    group.offsets.pending_writes = group.offsets.pending_writes.saturating_sub(1);
-                });
-                let errors = commit::fill_errors(errors, error.map(commit::commit_error));
-                effects.push(Effect::Reply(reply, Response::Commit(CommitResponse { errors })));
-            }
-            Purpose::DeleteGroup { group, reply } => {
-                self.with_group(now, effects, &group, |_, group| group.revive());
-                let error = error.map_or(ErrorCode::None, commit::store_error);
-                effects.push(Effect::Reply(reply, Response::DeleteGroup(error)));
-            }
-            Purpose::OffsetDelete { group, reply, errors } => {
-                self.with_group(now, effects, &group, |_, group| group.revive());
-                let partitions = commit::fill_errors(errors, error.map(commit::store_error));
-                let response = super::message::OffsetDeleteResponse { error: ErrorCode::None, partitions };
-                effects.push(Effect::Reply(reply, Response::OffsetDelete(response)));
-            }
-            Purpose::Part => {}
-            Purpose::Housekeeping { group } => {
-                self.with_group(now, effects, &group, |_, group| group.revive());
-            }
-        }
     }
 
     /// The partition has another leader now: nobody here can answer those who wait.
@@ -389,8 +313,7 @@ impl GroupShard {
                 }
             }
         }
-        for write in self.writes.open.into_values() {
-            effects.extend(commit::abandoned(write.purpose, GONE));
-        }
+        effects.extend(self.transactions.waiting().map(|token| Effect::Reply(token, Response::EndTransaction(GONE))));
+        effects.extend(self.writes.abandon().filter_map(|purpose| commit::abandoned(purpose, GONE)));
     }
 }

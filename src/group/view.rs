@@ -2,6 +2,7 @@
 
 use super::member::Member;
 use super::message::{FetchResponse, FetchTopics, FetchedOffset, GroupDescription, GroupListing, MemberDescription};
+use super::records::CoordinatorRecord;
 use super::shard::GroupShard;
 use super::state::{Group, GroupState};
 use crate::base::ErrorCode;
@@ -14,7 +15,10 @@ impl GroupShard {
     pub fn fetch_offsets(&self, group: &str, topics: &FetchTopics, require_stable: bool) -> FetchResponse {
         let group = self.group(group).filter(|group| !group.is(GroupState::Dead));
         let fetch = |topic: &Arc<str>, partition: i32| match group {
-            Some(group) => fetch_offset(group, topic, partition, require_stable),
+            Some(group) if require_stable && self.is_unstable(group, topic, partition) => {
+                FetchedOffset::none(partition, ErrorCode::UnstableOffsetCommit)
+            }
+            Some(group) => fetch_offset(group, topic, partition),
             None => FetchedOffset::none(partition, ErrorCode::None),
         };
         let topics = match topics {
@@ -33,6 +37,13 @@ impl GroupShard {
                 .collect(),
         };
         FetchResponse { error: ErrorCode::None, topics }
+    }
+
+    /// A commit that is being appended, or a transaction that is open, may still change this offset.
+    fn is_unstable(&self, group: &Group, topic: &str, index: i32) -> bool {
+        let changes = |record: &CoordinatorRecord| matches!(record, CoordinatorRecord::Offset { topic: name, partition, .. } if **name == *topic && *partition == index);
+        let is_pending = |token| self.writes.batch(token).is_some_and(|batch| batch.records.iter().any(changes));
+        group.offsets.is_unstable(topic, index) || group.offsets.pending().iter().copied().any(is_pending)
     }
 
     /// `None` if there is no such group.
@@ -57,10 +68,7 @@ impl GroupShard {
     }
 }
 
-fn fetch_offset(group: &Group, topic: &Arc<str>, partition: i32, require_stable: bool) -> FetchedOffset {
-    if require_stable && group.offsets.is_unstable(topic, partition) {
-        return FetchedOffset::none(partition, ErrorCode::UnstableOffsetCommit);
-    }
+fn fetch_offset(group: &Group, topic: &Arc<str>, partition: i32) -> FetchedOffset {
     match group.offsets.get(topic, partition) {
         None => FetchedOffset::none(partition, ErrorCode::None),
         Some(value) => FetchedOffset {

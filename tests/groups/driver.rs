@@ -1,13 +1,13 @@
 //! The coordinator over a log in memory: loading, order of appends, timers, leadership.
 
 use bytes::Bytes;
-use ottla::base::{ErrorCode, LeaderEpoch, TopicPartition};
+use ottla::base::{ErrorCode, LeaderEpoch, ProducerEpoch, ProducerId, TopicPartition};
 use ottla::config::BrokerConfig;
 use ottla::group::message::{
     CommitRequest, CommitTopic, FetchTopics, HeartbeatRequest, JoinRequest, Protocol, SyncRequest,
 };
 use ottla::group::records::{CoordinatorRecord, OffsetValue};
-use ottla::group::{Append, GroupCoordinator, OffsetsLog, partition_of};
+use ottla::group::{Answer, Append, GroupCoordinator, OffsetsLog, partition_of};
 use ottla::record::{BatchBuilder, EndTxnMarker, ValidatedBatch};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -242,7 +242,9 @@ async fn commits_are_answered_in_the_order_of_the_log() {
     let coordinator = coordinator(&log, 0);
     log.0.lock().expect("disk").held = Some(Vec::new());
     let answers: Vec<_> = (1..=3).map(|value| coordinator.commit(commit("g", value))).collect();
-    assert_eq!(fetch(&coordinator, "g"), Ok(-1));
+    assert_eq!(fetch(&coordinator, "g"), Err(ErrorCode::UnstableOffsetCommit), "it may change at any moment");
+    let named = FetchTopics::Named(vec![("t".into(), vec![0])]);
+    assert_eq!(coordinator.fetch_offsets("g", &named, false).topics[0].1[0].offset, -1);
     let mut held = log.0.lock().expect("disk").held.take().expect("held");
     assert_eq!(held.len(), 3, "an append does not wait for the one before");
     // The replicas tell of the last one first.
@@ -299,4 +301,66 @@ async fn offsets_of_transactions_count_when_their_marker_says_so() {
     // What stands later in the log wins, though its transaction ended first.
     end(7, true);
     assert_eq!(read().await, Ok(30));
+}
+
+fn transactional(group: &str, producer: i64, value: i64) -> CommitRequest {
+    CommitRequest { transaction: Some((ProducerId(producer), ProducerEpoch(0))), ..commit(group, value) }
+}
+
+#[tokio::test]
+async fn a_marker_acts_on_what_was_appended_before_it() {
+    let log = Arc::new(MemoryLog::default());
+    let coordinator = coordinator(&log, 0);
+    let partition = partition_of("g", 50);
+    assert_eq!(coordinator.commit(transactional("g", 7, 1)).get().await.errors, [ErrorCode::None]);
+    assert_eq!(fetch(&coordinator, "g"), Err(ErrorCode::UnstableOffsetCommit));
+    assert_eq!(coordinator.end_transaction(partition, ProducerId(7), true).get().await, ErrorCode::None);
+    assert_eq!(fetch(&coordinator, "g"), Ok(1));
+
+    log.0.lock().expect("disk").held = Some(Vec::new());
+    let committed = coordinator.commit(transactional("g", 7, 2));
+    let Answer::Later(ended) = coordinator.end_transaction(partition, ProducerId(7), true) else {
+        panic!("the offset is not replicated yet")
+    };
+    let others = coordinator.end_transaction(partition, ProducerId(8), true);
+    assert_eq!(others.get().await, ErrorCode::None, "another producer's marker waits for nobody");
+    assert_eq!(fetch(&coordinator, "g"), Err(ErrorCode::UnstableOffsetCommit));
+    for release in log.0.lock().expect("disk").held.take().expect("held") {
+        release.send(()).expect("somebody waits");
+    }
+    assert_eq!(committed.get().await.errors, [ErrorCode::None]);
+    assert_eq!(Answer::Later(ended).get().await, ErrorCode::None);
+    assert_eq!(fetch(&coordinator, "g"), Ok(2));
+
+    let waits = {
+        log.0.lock().expect("disk").held = Some(Vec::new());
+        (coordinator.commit(transactional("g", 7, 3)), coordinator.end_transaction(partition, ProducerId(7), true))
+    };
+    coordinator.on_resigned(partition);
+    assert_eq!(waits.0.get().await.errors, [ErrorCode::NotCoordinator]);
+    assert_eq!(waits.1.get().await, ErrorCode::NotCoordinator);
+    let refused = coordinator.commit(transactional("", 7, 3)).get().await;
+    assert_eq!(refused.errors, [ErrorCode::InvalidGroupId]);
+}
+
+#[tokio::test]
+async fn a_marker_that_comes_while_the_log_is_read_is_not_missed() {
+    let log = Arc::new(MemoryLog::default());
+    let partition = partition_of("g", 50);
+    let first = coordinator(&log, 0);
+    assert_eq!(first.commit(transactional("g", 7, 1)).get().await.errors, [ErrorCode::None]);
+    for in_the_log in [false, true] {
+        let (release, gate) = std::sync::mpsc::channel();
+        log.0.lock().expect("disk").slow.insert(partition, gate);
+        let second = coordinator(&log, 0);
+        if in_the_log {
+            let marker = EndTxnMarker { commit: true, coordinator_epoch: 0 };
+            log.put(partition, marker.batch(7, 0, 1).expect("marker"));
+        } else {
+            assert_eq!(second.end_transaction(partition, ProducerId(7), true).get().await, ErrorCode::None);
+        }
+        release.send(()).expect("the load waits");
+        loaded(&second, "g").await;
+        assert_eq!(fetch(&second, "g"), Ok(1), "{in_the_log}");
+    }
 }

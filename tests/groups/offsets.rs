@@ -90,6 +90,10 @@ fn metadata_that_is_too_long_is_refused_alone() {
     let commit = h.send_commit_values("", -1, vec![("t", 0, long)]);
     assert_eq!(h.committed(commit), [ErrorCode::OffsetMetadataTooLarge]);
     assert_eq!(h.offsets().len(), 1);
+    // Sixteen UTF-16 units, whatever they take in the log.
+    let wide = value(&h, "größe größe 😀 é");
+    let commit = h.send_commit_values("", -1, vec![("t", 2, wide)]);
+    assert_eq!(h.committed(commit), [ErrorCode::None]);
 }
 
 #[test]
