@@ -11,6 +11,7 @@ mod gate;
 mod identity;
 mod local_channel;
 mod remote_channel;
+mod replication;
 mod signals;
 mod start;
 

@@ -6,7 +6,8 @@ use ottla::log::{AppendOrigin, LogManager};
 use ottla::record::{BatchBuilder, ValidatedRecords};
 use ottla::replica::fetch::{FetchLimits, Isolation};
 use ottla::replica::fetch_session::FetchPartition;
-use ottla::replica::{LeadershipListener, MetadataCache, ReplicaError, ReplicaManager, TopicConfigs};
+use ottla::replica::fetcher::{LeaderEndpoint, Leaders};
+use ottla::replica::{LeadershipListener, MetadataCache, ReplicaError, ReplicaManager, ReplicaParts, TopicConfigs};
 use ottla::wire::messages::leader_and_isr_request::{LeaderAndIsrPartitionState, LeaderAndIsrTopicState};
 use ottla::wire::messages::stop_replica_request::{StopReplicaPartitionState, StopReplicaTopicState};
 use ottla::wire::messages::update_metadata_request::UpdateMetadataRequest;
@@ -26,6 +27,15 @@ impl TopicConfigs for NoOverrides {
         _topics: Vec<Arc<str>>,
     ) -> Pin<Box<dyn Future<Output = HashMap<Arc<str>, LogConfig>> + Send + '_>> {
         Box::pin(async { HashMap::new() })
+    }
+}
+
+/// Nobody else is there.
+struct NoLeaders;
+
+impl Leaders for NoLeaders {
+    fn connect(&self, leader: BrokerId) -> Arc<dyn LeaderEndpoint> {
+        panic!("nothing follows broker {leader} here")
     }
 }
 
@@ -54,7 +64,15 @@ fn fixture() -> Fixture {
     let config = BrokerConfig { log_dirs: vec![folder.path().join("logs")], ..BrokerConfig::default() };
     let logs = LogManager::open(&config, &|_| LogConfig::default()).expect("logs");
     let metadata = Arc::new(MetadataCache::new());
-    let replicas = Arc::new(ReplicaManager::new(BrokerId(1), logs, metadata, Arc::new(NoOverrides)));
+    let replicas = Arc::new(ReplicaManager::new(ReplicaParts {
+        local: BrokerId(1),
+        broker_epoch: Arc::default(),
+        logs,
+        metadata,
+        topic_configs: Arc::new(NoOverrides),
+        leaders: Arc::new(NoLeaders),
+        replication: config.replication,
+    }));
     replicas.set_broker_epoch(BrokerEpoch(10));
     let heard = Arc::new(Heard::default());
     replicas.add_listener(heard.clone());
@@ -185,6 +203,8 @@ fn limits(max_wait: Duration) -> FetchLimits {
     FetchLimits {
         isolation: Isolation::ReadUncommitted,
         replica_id: -1,
+        rack: None,
+        listener: "PLAINTEXT".into(),
         from_follower_allowed: true,
         max_wait,
         min_bytes: 1,

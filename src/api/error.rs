@@ -9,7 +9,8 @@ pub fn of_replica(error: &ReplicaError) -> ErrorCode {
     match error {
         ReplicaError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
         ReplicaError::UnknownTopicId => ErrorCode::UnknownTopicId,
-        ReplicaError::NotLeader => ErrorCode::NotLeaderOrFollower,
+        ReplicaError::NotLeader | ReplicaError::NotFollowing { .. } => ErrorCode::NotLeaderOrFollower,
+        ReplicaError::Corrupt(_) => ErrorCode::CorruptMessage,
         ReplicaError::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
         ReplicaError::UnknownLeaderEpoch { .. } => ErrorCode::UnknownLeaderEpoch,
         ReplicaError::InconsistentTopicId => ErrorCode::InconsistentTopicId,

@@ -45,7 +45,7 @@ struct Fetch {
 pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, WireError> {
     let body = FetchRequest::decode(&request)?;
     let version = request.header.version;
-    let limits = limits(services, &body, version);
+    let limits = limits(services, &body, &request);
     let session = SessionRequest {
         session_id: body.session_id,
         session_epoch: body.session_epoch,
@@ -76,17 +76,20 @@ pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, Wir
         Some(results) => Ok(fetch.reply(results).into()),
         None => Ok(Outcome::later(async move {
             let replicas = fetch.services.replicas.clone();
-            let results = replicas.fetch(fetch.limits, &fetch.partitions).await;
+            let results = replicas.fetch(fetch.limits.clone(), &fetch.partitions).await;
             fetch.reply(results)
         })),
     }
 }
 
-fn limits(services: &Services, body: &FetchRequest, version: i16) -> FetchLimits {
+fn limits(services: &Services, body: &FetchRequest, request: &Request) -> FetchLimits {
+    let version = request.header.version;
     let bytes = |bytes: i32| bytes.max(0) as usize;
     FetchLimits {
         isolation: if body.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted },
         replica_id: body.replica_id.0,
+        rack: (version >= FROM_FOLLOWER && !body.rack_id.is_empty()).then(|| body.rack_id.clone()),
+        listener: request.connection.listener.clone(),
         from_follower_allowed: version >= FROM_FOLLOWER,
         max_wait: Duration::from_millis(body.max_wait_ms.max(0) as u64),
         min_bytes: bytes(body.min_bytes.min(body.max_bytes)),
@@ -160,6 +163,7 @@ impl Fetch {
         answer.high_watermark = read.high_watermark;
         answer.last_stable_offset = read.last_stable_offset;
         answer.log_start_offset = read.log_start_offset;
+        answer.preferred_read_replica = read.preferred_read_replica.unwrap_or(BrokerId::NONE);
         answer.diverging_epoch = read.diverging_epoch.map(|(epoch, end_offset)| EpochEndOffset { epoch, end_offset });
         answer.aborted_transactions = read.aborted.as_ref().map(|aborted| {
             let transaction = |one: &crate::log::AbortedTransaction| AbortedTransaction {

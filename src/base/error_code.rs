@@ -129,10 +129,142 @@ pub enum ErrorCode {
     TransactionAbortable = 120,
 }
 
+/// In the order of their numbers.
+const ALL: &[ErrorCode] = &[
+    ErrorCode::UnknownServerError,
+    ErrorCode::None,
+    ErrorCode::OffsetOutOfRange,
+    ErrorCode::CorruptMessage,
+    ErrorCode::UnknownTopicOrPartition,
+    ErrorCode::InvalidFetchSize,
+    ErrorCode::LeaderNotAvailable,
+    ErrorCode::NotLeaderOrFollower,
+    ErrorCode::RequestTimedOut,
+    ErrorCode::BrokerNotAvailable,
+    ErrorCode::ReplicaNotAvailable,
+    ErrorCode::MessageTooLarge,
+    ErrorCode::StaleControllerEpoch,
+    ErrorCode::OffsetMetadataTooLarge,
+    ErrorCode::NetworkException,
+    ErrorCode::CoordinatorLoadInProgress,
+    ErrorCode::CoordinatorNotAvailable,
+    ErrorCode::NotCoordinator,
+    ErrorCode::InvalidTopicException,
+    ErrorCode::RecordListTooLarge,
+    ErrorCode::NotEnoughReplicas,
+    ErrorCode::NotEnoughReplicasAfterAppend,
+    ErrorCode::InvalidRequiredAcks,
+    ErrorCode::IllegalGeneration,
+    ErrorCode::InconsistentGroupProtocol,
+    ErrorCode::InvalidGroupId,
+    ErrorCode::UnknownMemberId,
+    ErrorCode::InvalidSessionTimeout,
+    ErrorCode::RebalanceInProgress,
+    ErrorCode::InvalidCommitOffsetSize,
+    ErrorCode::TopicAuthorizationFailed,
+    ErrorCode::GroupAuthorizationFailed,
+    ErrorCode::ClusterAuthorizationFailed,
+    ErrorCode::InvalidTimestamp,
+    ErrorCode::UnsupportedSaslMechanism,
+    ErrorCode::IllegalSaslState,
+    ErrorCode::UnsupportedVersion,
+    ErrorCode::TopicAlreadyExists,
+    ErrorCode::InvalidPartitions,
+    ErrorCode::InvalidReplicationFactor,
+    ErrorCode::InvalidReplicaAssignment,
+    ErrorCode::InvalidConfig,
+    ErrorCode::NotController,
+    ErrorCode::InvalidRequest,
+    ErrorCode::UnsupportedForMessageFormat,
+    ErrorCode::PolicyViolation,
+    ErrorCode::OutOfOrderSequenceNumber,
+    ErrorCode::DuplicateSequenceNumber,
+    ErrorCode::InvalidProducerEpoch,
+    ErrorCode::InvalidTxnState,
+    ErrorCode::InvalidProducerIdMapping,
+    ErrorCode::InvalidTransactionTimeout,
+    ErrorCode::ConcurrentTransactions,
+    ErrorCode::TransactionCoordinatorFenced,
+    ErrorCode::TransactionalIdAuthorizationFailed,
+    ErrorCode::SecurityDisabled,
+    ErrorCode::OperationNotAttempted,
+    ErrorCode::KafkaStorageError,
+    ErrorCode::LogDirNotFound,
+    ErrorCode::SaslAuthenticationFailed,
+    ErrorCode::UnknownProducerId,
+    ErrorCode::ReassignmentInProgress,
+    ErrorCode::DelegationTokenAuthDisabled,
+    ErrorCode::DelegationTokenNotFound,
+    ErrorCode::DelegationTokenOwnerMismatch,
+    ErrorCode::DelegationTokenRequestNotAllowed,
+    ErrorCode::DelegationTokenAuthorizationFailed,
+    ErrorCode::DelegationTokenExpired,
+    ErrorCode::InvalidPrincipalType,
+    ErrorCode::NonEmptyGroup,
+    ErrorCode::GroupIdNotFound,
+    ErrorCode::FetchSessionIdNotFound,
+    ErrorCode::InvalidFetchSessionEpoch,
+    ErrorCode::ListenerNotFound,
+    ErrorCode::TopicDeletionDisabled,
+    ErrorCode::FencedLeaderEpoch,
+    ErrorCode::UnknownLeaderEpoch,
+    ErrorCode::UnsupportedCompressionType,
+    ErrorCode::StaleBrokerEpoch,
+    ErrorCode::OffsetNotAvailable,
+    ErrorCode::MemberIdRequired,
+    ErrorCode::PreferredLeaderNotAvailable,
+    ErrorCode::GroupMaxSizeReached,
+    ErrorCode::FencedInstanceId,
+    ErrorCode::EligibleLeadersNotAvailable,
+    ErrorCode::ElectionNotNeeded,
+    ErrorCode::NoReassignmentInProgress,
+    ErrorCode::GroupSubscribedToTopic,
+    ErrorCode::InvalidRecord,
+    ErrorCode::UnstableOffsetCommit,
+    ErrorCode::ThrottlingQuotaExceeded,
+    ErrorCode::ProducerFenced,
+    ErrorCode::ResourceNotFound,
+    ErrorCode::DuplicateResource,
+    ErrorCode::UnacceptableCredential,
+    ErrorCode::InconsistentVoterSet,
+    ErrorCode::InvalidUpdateVersion,
+    ErrorCode::FeatureUpdateFailed,
+    ErrorCode::PrincipalDeserializationFailure,
+    ErrorCode::SnapshotNotFound,
+    ErrorCode::PositionOutOfRange,
+    ErrorCode::UnknownTopicId,
+    ErrorCode::DuplicateBrokerRegistration,
+    ErrorCode::BrokerIdNotRegistered,
+    ErrorCode::InconsistentTopicId,
+    ErrorCode::InconsistentClusterId,
+    ErrorCode::TransactionalIdNotFound,
+    ErrorCode::FetchSessionTopicIdError,
+    ErrorCode::IneligibleReplica,
+    ErrorCode::NewLeaderElected,
+    ErrorCode::OffsetMovedToTieredStorage,
+    ErrorCode::FencedMemberEpoch,
+    ErrorCode::UnreleasedInstanceId,
+    ErrorCode::UnsupportedAssignor,
+    ErrorCode::StaleMemberEpoch,
+    ErrorCode::MismatchedEndpointType,
+    ErrorCode::UnsupportedEndpointType,
+    ErrorCode::UnknownControllerId,
+    ErrorCode::UnknownSubscriptionId,
+    ErrorCode::TelemetryTooLarge,
+    ErrorCode::InvalidRegistration,
+    ErrorCode::TransactionAbortable,
+];
+
 impl ErrorCode {
     /// The number on the wire.
     pub fn code(self) -> i16 {
         self as i16
+    }
+
+    /// The code with this number; one that is not known is an unknown error.
+    pub fn of(code: i16) -> ErrorCode {
+        let at = usize::try_from(i32::from(code) + 1).ok();
+        at.and_then(|at| ALL.get(at)).copied().unwrap_or(ErrorCode::UnknownServerError)
     }
 
     pub fn is_error(self) -> bool {
@@ -143,5 +275,18 @@ impl ErrorCode {
 impl From<ErrorCode> for i16 {
     fn from(error: ErrorCode) -> i16 {
         error.code()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_found_by_its_number() {
+        assert!(ALL.iter().all(|code| ErrorCode::of(code.code()) == *code));
+        for unknown in [-2, 121, i16::MIN, i16::MAX] {
+            assert_eq!(ErrorCode::of(unknown), ErrorCode::UnknownServerError);
+        }
     }
 }

@@ -88,6 +88,7 @@ impl DynamicConfigs {
             tracing::info!(topic, configs = ?config.0, "the topic's configs have changed");
             replicas.set_topic_config(topic, &self.log_config(topic, &config));
         } else if is_mine && self.broker_changed(&entity, config) {
+            replicas.set_throttles(&self.effective.load().replication);
             self.apply_to_all(logs, replicas).await;
         }
     }

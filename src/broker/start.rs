@@ -5,6 +5,7 @@ use super::dynamic_configs::DynamicConfigs;
 use super::gate::Gate;
 use super::identity::{self, IdentityError};
 use super::local_channel::LocalChannels;
+use super::replication;
 use crate::api::{self, Services};
 use crate::base::BrokerId;
 use crate::base::topic_name::CONSUMER_OFFSETS;
@@ -14,7 +15,7 @@ use crate::group::GroupCoordinator;
 use crate::log::{LogError, LogManager, read_meta_properties, write_meta_properties};
 use crate::net::{NetError, Server};
 use crate::replica::fetch_session::FetchSessionCache;
-use crate::replica::{MetadataCache, ReplicaManager};
+use crate::replica::{MetadataCache, ReplicaManager, ReplicaParts};
 use crate::transaction::{ProducerIdManager, ZkProducerIdBlocks};
 use crate::zookeeper::configs;
 use crate::zookeeper::embedded::{self, EmbeddedConfig, EmbeddedError};
@@ -22,6 +23,7 @@ use crate::zookeeper::paths::EntityConfig;
 use crate::zookeeper::registration::{self, Leftover, Registrar, RegistrationError};
 use crate::zookeeper::{Zk, ZkConfig, ZkError};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -58,6 +60,7 @@ pub struct Running {
     logs: Arc<LogManager>,
     controller: ControllerHandle,
     groups: Arc<GroupCoordinator>,
+    replicas: Arc<ReplicaManager>,
     _registrar: Registrar,
 }
 
@@ -111,8 +114,16 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     let info = registration::broker_info(&config, crate::base::time::wall_ms());
     let registrar = Registrar::start(&zookeeper, id, info, leftover).await?;
     let metadata = Arc::new(MetadataCache::new());
-    let replicas = Arc::new(ReplicaManager::new(id, logs.clone(), metadata.clone(), dynamic.clone()));
-    replicas.set_broker_epoch(registrar.epoch());
+    let broker_epoch = Arc::new(AtomicI64::new(registrar.epoch().0));
+    let replicas = Arc::new(ReplicaManager::new(ReplicaParts {
+        local: id,
+        broker_epoch: broker_epoch.clone(),
+        logs: logs.clone(),
+        metadata: metadata.clone(),
+        topic_configs: dynamic.clone(),
+        leaders: replication::leaders(&config, id, broker_epoch, metadata.clone()),
+        replication: config.replication.clone(),
+    }));
     let offsets = ReplicatedOffsets { replicas: replicas.clone(), timeout: millis(config.offsets_commit_timeout_ms) };
     let groups = GroupCoordinator::new(&config, Arc::new(offsets), data.clone());
     replicas.add_listener(Arc::new(Coordinators { groups: groups.clone() }));
@@ -128,6 +139,7 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     if let Some((topic, _)) = controller.topic(CONSUMER_OFFSETS).await? {
         groups.set_partition_count(topic.partitions.len() as i32);
     }
+    replicas.start(replication::alterer(&config, id, &controller, &metadata));
     let auto_creation = AutoTopicCreation::new(controller.clone(), config.clone(), metadata.clone());
     dynamic.follow(logs.clone(), replicas.clone());
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
@@ -143,6 +155,7 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
         auto_creation: Arc::new(auto_creation),
         zookeeper: zookeeper.clone(),
     });
+    let replicas = services.replicas.clone();
     let gate = Gate::new();
     {
         let _on_data = data.enter();
@@ -154,7 +167,7 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     }
     partitions_known(&services).await;
     gate.open();
-    Ok(Running { server, zookeeper, embedded, logs, controller, groups, _registrar: registrar })
+    Ok(Running { server, zookeeper, embedded, logs, controller, groups, replicas, _registrar: registrar })
 }
 
 /// Waits until the controller has said who leads the partitions that lie on this broker, so that its first answers are not errors.
@@ -282,6 +295,7 @@ impl Running {
     pub async fn stop(self) {
         // Who waits for a rebalance is answered, so that draining does not wait for it.
         self.groups.shutdown();
+        self.replicas.stop_fetching();
         self.server.shutdown(DRAIN).await;
         close(self.logs).await;
         self.controller.stop().await;

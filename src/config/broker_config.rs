@@ -4,6 +4,7 @@ use super::describe::{self, Dynamic, Sources};
 use super::error::ConfigError;
 use super::listeners::Listeners;
 use super::log_config::LogConfig;
+use super::replication::ReplicationConfig;
 use super::value::java_trim;
 use super::values::{Settings, Values};
 use super::versions::{InterBrokerProtocol, LATEST, OLDEST_SUPPORTED};
@@ -104,6 +105,7 @@ pub struct BrokerConfig {
     pub log_retention_check_interval_ms: Millis,
     pub log_flush_scheduler_interval_ms: Millis,
     pub log_cleaner: LogCleanerConfig,
+    pub replication: ReplicationConfig,
     /// Defaults of every topic's settings: what `log.*` says.
     pub log: LogConfig,
     /// What files and flags set, as it stands there: for DescribeConfigs.
@@ -177,6 +179,7 @@ impl BrokerConfig {
             log_retention_check_interval_ms: values.whole("log.retention.check.interval.ms")?,
             log_flush_scheduler_interval_ms: values.whole("log.flush.scheduler.interval.ms")?,
             log_cleaner: log_cleaner(&values)?,
+            replication: ReplicationConfig::of(&values)?,
             log: LogConfig::from_values(&topic_values::of(&values, &BTreeMap::new())?),
             settings: settings.clone(),
             effective: settings.clone(),
@@ -276,9 +279,13 @@ mod tests {
             |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let defaults: Dynamic =
             dynamic(&[("log.retention.ms", "5"), ("num.io.threads", "x"), ("message.max.bytes", "7")]);
-        let own: Dynamic = dynamic(&[("message.max.bytes", "8")]);
+        let own: Dynamic = dynamic(&[("message.max.bytes", "8"), ("leader.replication.throttled.rate", "9")]);
         let config = file.with_dynamic(&defaults, &own).expect("valid");
         assert_eq!((config.log.retention_ms, config.log.max_message_bytes, config.num_io_threads), (5, 8, 4));
+        let rates = |config: &BrokerConfig| {
+            (config.replication.leader_throttled_rate, config.replication.follower_throttled_rate)
+        };
+        assert_eq!((rates(&config), rates(&file)), ((9, i64::MAX), (i64::MAX, i64::MAX)));
         assert_eq!(LogConfig::with_overrides(&config, &Dynamic::new()).expect("valid"), config.log);
         assert_eq!(config.settings, file.settings, "the file is still what it was");
         assert_eq!(config.with_dynamic(&Dynamic::new(), &Dynamic::new()).expect("valid"), file);

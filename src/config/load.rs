@@ -238,8 +238,8 @@ mod tests {
     #[test]
     fn what_is_not_acted_on_is_a_warning() {
         for (text, expected) in [
-            ("num.replica.fetchers=4", Some("f: num.replica.fetchers=4: not supported yet")),
-            ("num.replica.fetchers=1", None),
+            ("num.replica.alter.log.dirs.threads=4", Some("=4: not supported yet")),
+            ("num.replica.fetchers=4", None),
             ("foo.bar=secret", Some("f: foo.bar=...: unknown property")),
             ("listener.name.a.max.connections=1", Some("single listeners are not supported yet")),
             ("queued.max.requests=400", None),

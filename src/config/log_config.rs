@@ -2,6 +2,7 @@
 
 use super::broker_config::BrokerConfig;
 use super::error::ConfigError;
+use super::replication::ThrottledReplicas;
 use super::topic_values::{self, TopicValues};
 use super::values::{Settings, Values};
 use crate::base::Millis;
@@ -65,6 +66,8 @@ pub struct LogConfig {
     pub compression_zstd_level: i32,
     pub timestamp_type: TimestampType,
     pub cleanup_policy: CleanupPolicy,
+    pub leader_throttled_replicas: ThrottledReplicas,
+    pub follower_throttled_replicas: ThrottledReplicas,
 }
 
 impl LogConfig {
@@ -90,6 +93,7 @@ impl LogConfig {
     }
 
     pub fn from_values(values: &TopicValues) -> LogConfig {
+        let throttled = |name: &str| ThrottledReplicas::parse(&values.text(name));
         LogConfig {
             segment_bytes: values.int("segment.bytes"),
             segment_ms: values.whole("segment.ms"),
@@ -118,6 +122,8 @@ impl LogConfig {
             compression_zstd_level: values.int("compression.zstd.level"),
             timestamp_type: timestamp_type(&values.text("message.timestamp.type")),
             cleanup_policy: cleanup_policy(&values.text("cleanup.policy")),
+            leader_throttled_replicas: throttled("leader.replication.throttled.replicas"),
+            follower_throttled_replicas: throttled("follower.replication.throttled.replicas"),
         }
     }
 }

@@ -12,11 +12,14 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 pub struct LogDir {
     path: PathBuf,
     offline: AtomicBool,
     lock: Mutex<Option<DirLock>>,
+    /// Called once, when the directory goes offline.
+    on_failure: OnceLock<Arc<dyn Fn() + Send + Sync>>,
     /// What the checkpoint files hold, so that nothing is written when nothing has changed.
     written: Mutex<HashMap<&'static str, Vec<(TopicPartition, i64)>>>,
 }
@@ -24,7 +27,8 @@ pub struct LogDir {
 impl LogDir {
     /// A directory that this process holds the lock of.
     pub fn new(path: PathBuf, lock: Option<DirLock>) -> LogDir {
-        LogDir { path, offline: AtomicBool::new(false), lock: Mutex::new(lock), written: Mutex::default() }
+        let (lock, on_failure) = (Mutex::new(lock), OnceLock::new());
+        LogDir { path, offline: AtomicBool::new(false), lock, on_failure, written: Mutex::default() }
     }
 
     pub fn path(&self) -> &Path {
@@ -39,6 +43,16 @@ impl LogDir {
     pub fn set_offline(&self, reason: &str) {
         if !self.offline.swap(true, Ordering::AcqRel) {
             tracing::error!(dir = %self.path.display(), reason, "log directory is offline");
+            if let Some(on_failure) = self.on_failure.get() {
+                on_failure();
+            }
+        }
+    }
+
+    /// Tells `on_failure` when the directory goes offline, now if it is already.
+    pub fn on_failure(&self, on_failure: Arc<dyn Fn() + Send + Sync>) {
+        if self.on_failure.set(on_failure.clone()).is_ok() && self.is_offline() {
+            on_failure();
         }
     }
 

@@ -204,6 +204,14 @@ impl LogManager {
         })
     }
 
+    /// Drops all that a log has; it goes on at `offset`.
+    pub fn truncate_fully_and_start_at(&self, partition: &TopicPartition, offset: i64) -> Result<(), LogError> {
+        let Some(log) = self.log(partition) else { return Ok(()) };
+        log.truncate_fully_and_start_at(offset)?;
+        self.write_recovery_points(log.log_dir())?;
+        self.write_cleaner_offsets(log.log_dir())
+    }
+
     pub fn dirs(&self) -> Vec<LogDirDescription> {
         let logs = self.logs.read();
         self.dirs
@@ -220,6 +228,16 @@ impl LogManager {
                 }
             })
             .collect()
+    }
+
+    /// Tells `on_failure` whenever a directory goes offline.
+    pub fn on_dir_failure(&self, on_failure: impl Fn() + Send + Sync + 'static) {
+        let on_failure: Arc<dyn Fn() + Send + Sync> = Arc::new(on_failure);
+        self.dirs.iter().for_each(|dir| dir.on_failure(on_failure.clone()));
+    }
+
+    pub fn has_offline_dirs(&self) -> bool {
+        self.dirs.iter().any(|dir| dir.is_offline())
     }
 
     /// Starts the threads that do what is not part of any request: housekeeping, and compaction.

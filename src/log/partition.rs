@@ -144,11 +144,29 @@ impl Log {
 
     /// Sets the high watermark, within log start and log end, and gives what it became.
     pub fn update_high_watermark(&self, offset: i64) -> i64 {
+        self.set_high_watermark(offset, |_, _| true)
+    }
+
+    /// Moves the high watermark up to `offset`, as far as the log goes, and says whether it moved. It never goes back by this.
+    pub fn raise_high_watermark(&self, offset: i64) -> bool {
+        let mut raised = false;
+        self.set_high_watermark(offset, |from, to| {
+            raised = to > from;
+            raised
+        });
+        raised
+    }
+
+    /// Goes from one offset to another if `wanted` says so.
+    fn set_high_watermark(&self, offset: i64, wanted: impl FnOnce(i64, i64) -> bool) -> i64 {
         let no_truncation = self.truncation.read();
         let end = *self.end.read();
         let offset = offset.clamp(self.log_start_offset().min(end.offset), end.offset);
         let position = (offset == end.offset).then_some(end);
         let mut current = self.high_watermark.write();
+        if !wanted(current.offset, offset) {
+            return current.offset;
+        }
         if current.offset != offset || position.is_some() {
             *current = HighWatermark { offset, position };
         }

@@ -3,8 +3,10 @@
 //! Fences, in order: a broker epoch older than this registration is answered STALE_BROKER_EPOCH, a controller epoch older
 //! than the newest seen STALE_CONTROLLER_EPOCH; then each partition by its leader epoch. One lock serialises all three.
 
+use super::fetcher::Following;
+use super::leadership::Leadership;
 use super::manager::ReplicaManager;
-use super::partition::{Leadership, Partition};
+use super::partition::Partition;
 use crate::base::{BrokerId, ControllerEpoch, ErrorCode, LeaderEpoch, PartitionEpoch, TopicId, TopicPartition};
 use crate::log::Log;
 use crate::wire::messages;
@@ -75,6 +77,7 @@ impl ReplicaManager {
             answer.push(LeaderAndIsrTopicError::default().with_topic_id(topic.topic_id).with_partition_errors(errors));
         }
         self.insert(added);
+        self.follow(&told);
         for (partition, leads) in told {
             let topic_partition = partition.topic_partition();
             let epoch = partition.leader_epoch();
@@ -84,6 +87,30 @@ impl ReplicaManager {
             });
         }
         LeaderAndIsrResponse::default().with_topics(answer)
+    }
+
+    /// Has the fetchers follow the leaders of those partitions that this broker does not lead now.
+    fn follow(&self, taken: &[(Arc<Partition>, bool)]) {
+        let mut followings = Vec::new();
+        let mut leaderless = Vec::new();
+        for (partition, _) in taken.iter().filter(|(_, leads)| !leads) {
+            let leadership = partition.leadership();
+            if leadership.leader == BrokerId::NONE {
+                leaderless.push(partition.topic_partition());
+                continue;
+            }
+            let following = Following {
+                partition: partition.topic_partition().clone(),
+                topic_id: partition.log().topic_id().unwrap_or_default(),
+                epoch: leadership.leader_epoch,
+                replica: partition.clone(),
+            };
+            followings.push((leadership.leader, following));
+        }
+        self.fetchers.stop(leaderless);
+        if !followings.is_empty() {
+            self.fetchers.follow(followings);
+        }
     }
 
     fn take(
@@ -96,6 +123,9 @@ impl ReplicaManager {
     ) -> Outcome {
         let known = self.hosted(topic, state.partition_index);
         if let Some(partition) = &known {
+            if partition.is_offline() {
+                return Outcome::Refused(ErrorCode::KafkaStorageError);
+            }
             if let Some(local) = partition.log().topic_id().filter(|local| !id.is_zero() && *local != id) {
                 tracing::error!(partition = %partition.topic_partition(), ours = %local, theirs = %id, "topic id differs");
                 return Outcome::Refused(ErrorCode::InconsistentTopicId);
@@ -122,7 +152,7 @@ impl ReplicaManager {
         }
         let partition = match known {
             Some(partition) => partition,
-            None => match self.open(topic, id, state.partition_index, config) {
+            None => match self.open(topic, id, state, config) {
                 Ok(partition) => {
                     added.push(partition.clone());
                     partition
@@ -131,8 +161,8 @@ impl ReplicaManager {
             },
         };
         let leads = state.leader.0 == self.local.0;
-        if !leads {
-            tracing::warn!(partition = %partition.topic_partition(), leader = state.leader.0, "following another broker is not supported yet: this replica falls behind");
+        if leads {
+            self.fetchers.stop([partition.topic_partition()]);
         }
         match partition.apply(leadership(state)) {
             Ok(()) => Outcome::Taken(partition, leads),
@@ -144,12 +174,17 @@ impl ReplicaManager {
         &self,
         topic: &Arc<str>,
         id: TopicId,
-        number: i32,
+        state: &LeaderAndIsrPartitionState,
         config: Option<&crate::config::LogConfig>,
     ) -> Result<Arc<Partition>, Outcome> {
-        let topic_partition = TopicPartition::new(topic.clone(), number);
+        let topic_partition = TopicPartition::new(topic.clone(), state.partition_index);
         let log: Arc<Log> = match self.logs.log(&topic_partition) {
             Some(log) => log,
+            None if !state.is_new && self.logs.has_offline_dirs() => {
+                // It may lie in the directory that failed: an empty log in another one must not take its place.
+                tracing::error!(partition = %topic_partition, "no log, while a log directory is offline");
+                return Err(Outcome::Refused(ErrorCode::KafkaStorageError));
+            }
             None => {
                 let config = config.cloned().unwrap_or_default();
                 let id = (!id.is_zero()).then_some(id);
@@ -168,7 +203,7 @@ impl ReplicaManager {
             }
             _ => {}
         }
-        Ok(Arc::new(Partition::new(self.local, log)))
+        Ok(Arc::new(Partition::new(self.around.clone(), log)))
     }
 
     fn storage_error(&self, partition: &TopicPartition, error: &dyn std::fmt::Display) -> Outcome {
@@ -181,7 +216,17 @@ impl ReplicaManager {
     pub async fn update_metadata(&self, request: &UpdateMetadataRequest) -> Result<Vec<TopicPartition>, ErrorCode> {
         let mut seen = self.control.lock().await;
         self.fence(&mut seen, request.broker_epoch, request.controller_epoch)?;
-        Ok(self.metadata.update(request))
+        let deleted = self.metadata.update(request);
+        let image = self.metadata.image();
+        for topic in &request.topic_states {
+            for state in &topic.partition_states {
+                let known = image.partition(&topic.topic_name, state.partition_index);
+                if let (Some(news), Some(partition)) = (known, self.hosted(&topic.topic_name, state.partition_index)) {
+                    partition.told(news);
+                }
+            }
+        }
+        Ok(deleted)
     }
 
     /// Stops the listed replicas, and deletes those marked so.
@@ -212,6 +257,7 @@ impl ReplicaManager {
             if !always && state.leader_epoch < partition.leader_epoch().0 {
                 return ErrorCode::FencedLeaderEpoch;
             }
+            self.fetchers.stop([&topic_partition]);
             self.remove(&topic_partition.topic, topic_partition.partition);
             partition.retire();
             self.tell(|listener| listener.on_resigned(&topic_partition));
@@ -243,5 +289,6 @@ fn leadership(state: &LeaderAndIsrPartitionState) -> Leadership {
         replicas: ids(&state.replicas),
         adding_replicas: ids(&state.adding_replicas),
         removing_replicas: ids(&state.removing_replicas),
+        is_recovering: state.leader_recovery_state != 0,
     }
 }

@@ -24,6 +24,10 @@ pub enum ReplicaError {
     OffsetNotAvailable,
     #[error("the records were appended but not replicated in time")]
     TimedOut,
+    #[error("this broker does not follow a leader of that epoch: it knows epoch {current}")]
+    NotFollowing { current: LeaderEpoch },
+    #[error("what the leader sent is damaged: {0}")]
+    Corrupt(String),
     #[error("the log directory of the partition is offline")]
     Offline,
     #[error(transparent)]

@@ -1,15 +1,19 @@
 //! Reading partitions for a Fetch request: bounds, size limits, and the wait for more.
 //!
 //! A fetch answers at once if it has enough bytes, any error, or no time to wait; otherwise it registers with its partitions
-//! and looks again after each event.
+//! and looks again after each event. Of a follower, the first look counts as its word on how far its log goes; what it says is
+//! old when a wait ends.
 
 use super::error::ReplicaError;
 use super::fetch_session::FetchPartition;
 use super::manager::ReplicaManager;
-use super::partition::Partition;
-use super::waiters::Registration;
-use crate::base::{LeaderEpoch, TopicId};
+use super::partition::{LogEnd, Partition};
+use super::selector::{self, Candidate};
+use super::waiters::{Registration, Watched};
+use crate::base::{BrokerId, LeaderEpoch, TopicId, time};
+use crate::config::ReplicaSelector;
 use crate::log::{AbortedTransaction, FileSlice, LogError, LogRead};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `isolation_level` of Fetch and ListOffsets.
@@ -20,11 +24,14 @@ pub enum Isolation {
 }
 
 /// What holds for all partitions of one fetch.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FetchLimits {
     pub isolation: Isolation,
     /// A follower reads up to the log end; -1 for consumers.
     pub replica_id: i32,
+    /// Where a consumer is, and the listener that it came by: it may be sent to a replica nearby (KIP-392).
+    pub rack: Option<Arc<str>>,
+    pub listener: Arc<str>,
     /// Clients from version 11 on may read from followers.
     pub from_follower_allowed: bool,
     pub max_wait: Duration,
@@ -45,6 +52,8 @@ pub struct PartitionData {
     pub aborted: Option<Vec<AbortedTransaction>>,
     /// Where the reader's log leaves ours (KIP-595): it truncates to it.
     pub diverging_epoch: Option<(LeaderEpoch, i64)>,
+    /// Where this consumer should read instead.
+    pub preferred_read_replica: Option<BrokerId>,
 }
 
 impl PartitionData {
@@ -57,23 +66,42 @@ impl PartitionData {
     }
 }
 
+impl FetchLimits {
+    fn is_follower(&self) -> bool {
+        self.replica_id >= 0
+    }
+}
+
 pub type ReadResult = Result<PartitionData, ReplicaError>;
 
 impl ReplicaManager {
-    /// Reads all partitions, in order, waiting for `min_bytes` up to `max_wait`.
+    /// Reads all partitions, in order, waiting for `min_bytes` up to `max_wait`. Comes after [`Self::fetch_now`].
     pub async fn fetch(&self, limits: FetchLimits, partitions: &[FetchPartition]) -> Vec<ReadResult> {
-        let watched = partitions.iter().filter_map(|wanted| self.hosted(&wanted.topic, wanted.partition)).collect();
-        let registration = Registration::new(watched);
+        let watched = partitions.iter().filter_map(|wanted| self.hosted(&wanted.topic, wanted.partition));
+        if limits.is_follower() {
+            let ends = watched.map(|partition| Arc::new(LogEnd(partition))).collect();
+            self.fetch_woken(&limits, partitions, &Registration::new(ends)).await
+        } else {
+            self.fetch_woken(&limits, partitions, &Registration::new(watched.collect())).await
+        }
+    }
+
+    async fn fetch_woken<W: Watched>(
+        &self,
+        limits: &FetchLimits,
+        partitions: &[FetchPartition],
+        registration: &Registration<W>,
+    ) -> Vec<ReadResult> {
         let deadline = tokio::time::Instant::now() + limits.max_wait;
         loop {
-            if self.may_be_enough(&limits, partitions) {
-                let again = self.read(&limits, partitions);
-                if is_enough(&limits, &again) {
+            if self.may_be_enough(limits, partitions) {
+                let again = self.read(limits, partitions);
+                if is_enough(limits, &again) {
                     return again;
                 }
             }
             if tokio::time::timeout_at(deadline, registration.woken()).await.is_err() {
-                return self.read(&limits, partitions);
+                return self.read(limits, partitions);
             }
         }
     }
@@ -81,7 +109,21 @@ impl ReplicaManager {
     /// Reads what is there now, and whether that is enough for an answer.
     pub fn fetch_now(&self, limits: &FetchLimits, partitions: &[FetchPartition]) -> Option<Vec<ReadResult>> {
         let read = self.read(limits, partitions);
+        if limits.is_follower() {
+            self.follower_says(BrokerId(limits.replica_id), partitions, &read);
+        }
         is_enough(limits, &read).then_some(read)
+    }
+
+    /// A follower has everything below the offset that it asks for, where its log is the same as this one.
+    fn follower_says(&self, follower: BrokerId, partitions: &[FetchPartition], read: &[ReadResult]) {
+        for (wanted, read) in partitions.iter().zip(read) {
+            let is_agreed = read.as_ref().is_ok_and(|data| data.diverging_epoch.is_none());
+            if let Some(partition) = self.hosted(&wanted.topic, wanted.partition).filter(|_| is_agreed) {
+                let epoch = wanted.current_leader_epoch;
+                partition.follower_fetched(follower, epoch, wanted.fetch_offset, wanted.log_start_offset);
+            }
+        }
     }
 
     /// A cheap look at what `read` would give: no index, no file.
@@ -109,15 +151,56 @@ impl ReplicaManager {
         let mut left = limits.max_bytes;
         let mut whole_batch = !limits.hard_limit;
         let mut results = Vec::with_capacity(partitions.len());
+        let now_ms = time::monotonic_ms();
+        let is_over_quota = limits.is_follower() && self.leader_quota.is_exceeded(now_ms);
         for wanted in partitions {
-            let result = self.read_one(limits, wanted, left, whole_batch);
-            if let Ok(data) = &result {
+            let mut result = self.read_one(limits, wanted, left, whole_batch);
+            if let Ok(data) = &mut result {
+                if limits.is_follower() && !data.is_empty() {
+                    self.throttle(BrokerId(limits.replica_id), wanted, data, is_over_quota);
+                }
                 left = left.saturating_sub(data.len());
                 whole_batch &= data.is_empty();
             }
             results.push(result);
         }
         results
+    }
+
+    /// Counts what a follower gets of a throttled partition, or holds it back.
+    fn throttle(&self, follower: BrokerId, wanted: &FetchPartition, data: &mut PartitionData, is_over_quota: bool) {
+        let Some(partition) = self.hosted(&wanted.topic, wanted.partition) else { return };
+        if !partition.is_throttled_leader() {
+            return;
+        }
+        if is_over_quota && !partition.is_in_sync(follower) {
+            data.slices.clear();
+        } else {
+            self.leader_quota.record(time::monotonic_ms(), data.len());
+        }
+    }
+
+    /// The replica that a consumer should read from instead of this leader.
+    fn preferred_read_replica(
+        &self,
+        limits: &FetchLimits,
+        partition: &Partition,
+        wanted: &FetchPartition,
+    ) -> Option<BrokerId> {
+        let rack = limits.rack.as_deref().filter(|_| !limits.is_follower() && limits.from_follower_allowed)?;
+        if self.selector != ReplicaSelector::RackAware || !partition.is_leader() {
+            return None;
+        }
+        let image = self.metadata.image();
+        let reachable =
+            |id: BrokerId| image.brokers.get(&id).filter(|broker| broker.endpoint(&limits.listener).is_some());
+        let followers = partition.readable_from(wanted.fetch_offset);
+        let candidates: Vec<Candidate> = followers
+            .iter()
+            .filter_map(|(id, follower)| Some(Candidate::follower(*id, reachable(*id)?.rack.clone(), follower)))
+            .collect();
+        let own_rack = image.brokers.get(&self.local).and_then(|broker| broker.rack.as_deref());
+        selector::in_rack(rack, own_rack, &candidates)
     }
 
     fn read_one(&self, limits: &FetchLimits, wanted: &FetchPartition, left: usize, whole_batch: bool) -> ReadResult {
@@ -135,7 +218,11 @@ impl ReplicaManager {
             slices: Vec::new(),
             aborted: None,
             diverging_epoch: None,
+            preferred_read_replica: self.preferred_read_replica(limits, &partition, wanted),
         };
+        if data.preferred_read_replica.is_some() {
+            return Ok(data);
+        }
         if wanted.last_fetched_epoch != LeaderEpoch::NONE {
             let (epoch, end) = log.end_offset_for_epoch(wanted.last_fetched_epoch);
             if epoch == LeaderEpoch::NONE || end < 0 || wanted.fetch_offset < data.log_start_offset {
@@ -180,16 +267,18 @@ fn check(limits: &FetchLimits, partition: &Partition, wanted: &FetchPartition) -
         tracing::debug!(partition = %partition.topic_partition(), ours = %id, "fetch for another topic id");
         return Err(ReplicaError::InconsistentTopicId);
     }
-    if limits.from_follower_allowed && limits.replica_id < 0 {
-        return partition.check_follower_read(wanted.current_leader_epoch);
+    let epoch = wanted.current_leader_epoch;
+    if limits.is_follower() {
+        partition.check_leader(epoch)?;
+        return partition.check_replica(BrokerId(limits.replica_id), epoch);
     }
-    partition.check_leader(wanted.current_leader_epoch)
+    if limits.from_follower_allowed { partition.check_follower_read(epoch) } else { partition.check_leader(epoch) }
 }
 
 /// The offset below which this reader may see records.
 fn upper_bound(limits: &FetchLimits, partition: &Partition) -> i64 {
     match limits.isolation {
-        _ if limits.replica_id >= 0 => partition.log().log_end_offset(),
+        _ if limits.is_follower() => partition.log().log_end_offset(),
         Isolation::ReadUncommitted => partition.log().high_watermark(),
         Isolation::ReadCommitted => partition.log().last_stable_offset(),
     }
@@ -202,7 +291,7 @@ fn is_enough(limits: &FetchLimits, results: &[ReadResult]) -> bool {
     let mut bytes = 0;
     for result in results {
         match result {
-            Ok(data) if data.diverging_epoch.is_some() => return true,
+            Ok(data) if data.diverging_epoch.is_some() || data.preferred_read_replica.is_some() => return true,
             Ok(data) => bytes += data.len(),
             Err(_) => return true,
         }

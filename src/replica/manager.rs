@@ -1,11 +1,13 @@
 //! All partitions of this broker (class `ReplicaManager`), and who is told when their leadership changes.
 
+use super::alter_partition::{IsrQueue, PartitionAlterer};
 use super::error::ReplicaError;
+use super::fetcher::{FetcherManager, FetcherSettings, Leaders};
 use super::metadata_cache::MetadataCache;
-use super::partition::Partition;
-use super::waiters::Registration;
-use crate::base::{BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, TopicPartition};
-use crate::config::LogConfig;
+use super::partition::{Partition, Surroundings};
+use super::throttle::ReplicationQuota;
+use crate::base::{BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, TopicPartition, time};
+use crate::config::{LogConfig, ReplicaSelector, ReplicationConfig};
 use crate::log::LogManager;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -34,14 +36,32 @@ pub trait TopicConfigs: Send + Sync {
 
 type Partitions = HashMap<Arc<str>, Arc<BTreeMap<i32, Arc<Partition>>>>;
 
+/// What a replica manager is made of.
+pub struct ReplicaParts {
+    pub local: BrokerId,
+    /// Of the current registration: fetches carry it.
+    pub broker_epoch: Arc<AtomicI64>,
+    pub logs: Arc<LogManager>,
+    pub metadata: Arc<MetadataCache>,
+    pub topic_configs: Arc<dyn TopicConfigs>,
+    pub leaders: Arc<dyn Leaders>,
+    pub replication: ReplicationConfig,
+}
+
 pub struct ReplicaManager {
     pub(super) local: BrokerId,
-    pub(super) broker_epoch: AtomicI64,
+    pub(super) broker_epoch: Arc<AtomicI64>,
     pub(super) logs: Arc<LogManager>,
     pub(super) metadata: Arc<MetadataCache>,
     pub(super) topic_configs: Arc<dyn TopicConfigs>,
+    pub(super) around: Arc<Surroundings>,
+    pub(super) fetchers: FetcherManager,
+    pub(super) leader_quota: ReplicationQuota,
+    pub(super) follower_quota: Arc<ReplicationQuota>,
+    pub(super) selector: ReplicaSelector,
     /// Highest controller epoch seen: requests of older controllers are refused. The lock serialises control requests.
     pub(super) control: tokio::sync::Mutex<ControllerEpoch>,
+    isr_queue: Arc<IsrQueue>,
     partitions: ArcSwap<Partitions>,
     /// Serialises changes of `partitions`.
     writer: Mutex<()>,
@@ -49,23 +69,97 @@ pub struct ReplicaManager {
 }
 
 impl ReplicaManager {
-    pub fn new(
-        local: BrokerId,
-        logs: Arc<LogManager>,
-        metadata: Arc<MetadataCache>,
-        topic_configs: Arc<dyn TopicConfigs>,
-    ) -> ReplicaManager {
+    pub fn new(parts: ReplicaParts) -> ReplicaManager {
+        let replication = parts.replication;
+        let window_ms = replication.quota_window_size_seconds.saturating_mul(1000);
+        let quota = |rate| ReplicationQuota::new(rate, window_ms, replication.quota_window_num);
+        let follower_quota = Arc::new(quota(replication.follower_throttled_rate));
+        let settings = FetcherSettings { backoff_ms: replication.fetch_backoff_ms };
+        let isr_queue = Arc::new(IsrQueue::default());
+        if replication.selector == ReplicaSelector::Other {
+            tracing::warn!(
+                "replica.selector.class names a class that Ottla does not have: consumers read from leaders"
+            );
+        }
         ReplicaManager {
-            local,
-            broker_epoch: AtomicI64::new(BrokerEpoch::UNKNOWN.0),
-            logs,
-            metadata,
-            topic_configs,
+            local: parts.local,
+            broker_epoch: parts.broker_epoch,
+            around: Arc::new(Surroundings {
+                local: parts.local,
+                logs: parts.logs.clone(),
+                metadata: parts.metadata.clone(),
+                isr_changes: isr_queue.clone(),
+                lag_max_ms: replication.lag_time_max_ms,
+                clock: Arc::new(time::monotonic_ms),
+            }),
+            logs: parts.logs,
+            metadata: parts.metadata,
+            topic_configs: parts.topic_configs,
+            fetchers: FetcherManager::new(settings, replication.num_fetchers, parts.leaders, follower_quota.clone()),
+            leader_quota: quota(replication.leader_throttled_rate),
+            follower_quota,
+            selector: replication.selector,
             control: tokio::sync::Mutex::new(ControllerEpoch(0)),
+            isr_queue,
             partitions: ArcSwap::default(),
             writer: Mutex::new(()),
             listeners: RwLock::default(),
         }
+    }
+
+    /// Starts what runs beside requests, on the current runtime: proposals to the controller, the look for followers that fall
+    /// behind.
+    pub fn start(self: &Arc<ReplicaManager>, alterer: Arc<dyn PartitionAlterer>) {
+        tokio::spawn(self.isr_queue.clone().run(alterer, Arc::downgrade(self)));
+        let replicas = Arc::downgrade(self);
+        let period = Duration::from_millis((self.around.lag_max_ms / 2).max(1) as u64);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(period).await;
+                let Some(replicas) = replicas.upgrade() else { return };
+                replicas.all().iter().for_each(|partition| partition.shrink_isr());
+            }
+        });
+        self.follow_log_dirs();
+    }
+
+    /// Takes the partitions of a log directory out of use when the directory fails. The others go on.
+    fn follow_log_dirs(self: &Arc<ReplicaManager>) {
+        let replicas = Arc::downgrade(self);
+        let (failed, mut failures) = tokio::sync::mpsc::unbounded_channel();
+        self.logs.on_dir_failure(move || {
+            let _ = failed.send(());
+        });
+        tokio::spawn(async move {
+            while failures.recv().await.is_some() {
+                let Some(replicas) = replicas.upgrade() else { return };
+                replicas.retire_offline();
+            }
+        });
+    }
+
+    fn retire_offline(&self) {
+        let offline: Vec<_> = self.all().into_iter().filter(|partition| partition.is_offline()).collect();
+        self.fetchers.stop(offline.iter().map(|partition| partition.topic_partition()));
+        for partition in offline {
+            partition.retire();
+            self.tell(|listener| listener.on_resigned(partition.topic_partition()));
+        }
+    }
+
+    /// No more fetches from leaders: the broker stops.
+    pub fn stop_fetching(&self) {
+        self.fetchers.stop_all();
+    }
+
+    /// New rates of the dynamic configs.
+    pub fn set_throttles(&self, replication: &ReplicationConfig) {
+        self.leader_quota.set_rate(replication.leader_throttled_rate);
+        self.follower_quota.set_rate(replication.follower_throttled_rate);
+    }
+
+    pub fn broker_epoch(&self) -> BrokerEpoch {
+        BrokerEpoch(self.broker_epoch.load(Ordering::SeqCst))
     }
 
     pub fn local(&self) -> BrokerId {
@@ -96,7 +190,7 @@ impl ReplicaManager {
     pub fn partition(&self, topic: &str, partition: i32) -> Result<Arc<Partition>, ReplicaError> {
         let partitions = self.partitions.load();
         if let Some(found) = partitions.get(topic).and_then(|topic| topic.get(&partition)) {
-            return Ok(found.clone());
+            return if found.is_offline() { Err(ReplicaError::Offline) } else { Ok(found.clone()) };
         }
         match self.metadata.image().partition(topic, partition) {
             Some(_) => Err(ReplicaError::NotLeader),
@@ -143,29 +237,6 @@ impl ReplicaManager {
     pub fn set_topic_config(&self, topic: &str, config: &LogConfig) {
         for partition in self.partitions_of(topic) {
             partition.log().set_config(config.clone());
-        }
-    }
-}
-
-/// Waits until each partition has committed what is below its offset, or the time is over: `None` for those still pending.
-pub async fn wait_committed(
-    pending: Vec<(Arc<Partition>, i64)>,
-    timeout: Duration,
-) -> Vec<Option<Result<(), ReplicaError>>> {
-    let look = || pending.iter().map(|(partition, offset)| partition.committed(*offset)).collect::<Vec<_>>();
-    let now = look();
-    if now.iter().all(Option::is_some) {
-        return now;
-    }
-    let registration = Registration::new(pending.iter().map(|(partition, _)| partition.clone()).collect());
-    let deadline = tokio::time::Instant::now() + timeout;
-    loop {
-        let now = look();
-        if now.iter().all(Option::is_some) {
-            return now;
-        }
-        if tokio::time::timeout_at(deadline, registration.woken()).await.is_err() {
-            return look();
         }
     }
 }

@@ -3,9 +3,11 @@
 //! Invariant: the bytes of records are never copied, and a field that the version lacks is left out without a word, so that
 //! handlers fill in what they know.
 
+mod follower;
 mod request;
 mod response;
 
+pub use follower::{FetchedPartition, FetchedResponse, FetchedTopic, read_response};
 pub use request::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic};
 pub use response::{
     AbortedTransaction, CurrentLeader, EpochEndOffset, FetchResponse, NodeEndpoint, PartitionData, SnapshotId,

@@ -24,11 +24,11 @@ pub(super) static TOPIC: &[Property] = topic_properties! {
     "flush.ms" Long = "9223372036854775807",
         AtLeast(0), Medium, Acts, ["log.flush.interval.ms", "log.flush.scheduler.interval.ms"];
         "Time after which the log is flushed to disk."
-    "follower.replication.throttled.replicas" List = "", Replicas, Medium, Ignored, [];
+    "follower.replication.throttled.replicas" List = "", Replicas, Medium, Acts, [];
         "Replicas whose replication is throttled on the follower's side, as partition:broker,... or *."
     "index.interval.bytes" Int = "4096", AtLeast(0), Medium, Acts, ["log.index.interval.bytes"];
         "Bytes between two entries of an offset index."
-    "leader.replication.throttled.replicas" List = "", Replicas, Medium, Ignored, [];
+    "leader.replication.throttled.replicas" List = "", Replicas, Medium, Acts, [];
         "Replicas whose replication is throttled on the leader's side, as partition:broker,... or *."
     "local.retention.bytes" Long = "-2", AtLeast(-2), Medium, Moot, ["log.local.retention.bytes"];
         "Bytes of a tiered partition that stay on local disks; -2 is retention.bytes."

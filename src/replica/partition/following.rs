@@ -1,0 +1,131 @@
+//! What a follower does with its log: it takes over what the leader has, byte for byte, and cuts off what the leader lacks.
+//!
+//! Invariant: nothing is appended or cut for another leader epoch than the partition's: an answer that comes after the next
+//! LeaderAndIsr finds a closed door.
+
+use super::Partition;
+use crate::base::LeaderEpoch;
+use crate::log::Log;
+use crate::record::{HEADER_SIZE, RecordError, ValidatedBatch, batches};
+use crate::replica::error::ReplicaError;
+use bytes::Bytes;
+
+/// What became of a leader's answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Followed {
+    /// Where to go on.
+    pub next_offset: i64,
+    /// Epoch of the last batch taken; `None` if there was none.
+    pub last_epoch: Option<LeaderEpoch>,
+    pub size_bytes: usize,
+}
+
+/// The batches in what a leader sent, as they lie there, checksums verified. A batch of a later epoch than `epoch`, which was written
+/// while the fetch was on its way, ends them, and so does a torn tail.
+pub fn check_batches(records: &Bytes, epoch: LeaderEpoch) -> Result<Vec<ValidatedBatch>, RecordError> {
+    let mut found = Vec::new();
+    let mut position = 0;
+    for batch in batches(records) {
+        let batch = batch?;
+        batch.verify()?;
+        let Some(header) = batch.header() else {
+            return Err(RecordError::corrupt(format!("records of format {} are not replicated", batch.magic())));
+        };
+        if header.partition_leader_epoch() > epoch.0 {
+            break;
+        }
+        let end = position + batch.size_bytes();
+        found.push(ValidatedBatch { header, payload: records.slice(position + HEADER_SIZE..end) });
+        position = end;
+    }
+    Ok(found)
+}
+
+impl Partition {
+    /// Runs `work` while this broker follows the leader of `epoch`.
+    fn following<T>(
+        &self,
+        epoch: LeaderEpoch,
+        work: impl FnOnce(&Log) -> Result<T, ReplicaError>,
+    ) -> Result<T, ReplicaError> {
+        let state = self.state.read();
+        let current = state.leadership().leader_epoch;
+        if state.is_leader() || current != epoch {
+            return Err(ReplicaError::NotFollowing { current });
+        }
+        work(&self.log)
+    }
+
+    /// Takes over what the leader of `epoch` has from the log's end on, and what it says of the high watermark and the log start.
+    pub fn append_from_leader(
+        &self,
+        epoch: LeaderEpoch,
+        records: &Bytes,
+        high_watermark: i64,
+        log_start_offset: i64,
+    ) -> Result<Followed, ReplicaError> {
+        let batches = check_batches(records, epoch)?;
+        let (followed, moved) = self.following(epoch, |log| {
+            let before = log.high_watermark();
+            self.append_batches(log, &batches)?;
+            let after = log.update_high_watermark(high_watermark);
+            if log_start_offset > log.log_start_offset() {
+                log.increment_log_start_offset(log_start_offset)?;
+            }
+            let followed = Followed {
+                next_offset: log.log_end_offset(),
+                last_epoch: batches.last().map(|batch| LeaderEpoch(batch.header.partition_leader_epoch())),
+                size_bytes: batches.iter().map(ValidatedBatch::size_bytes).sum(),
+            };
+            Ok((followed, after != before))
+        })?;
+        if moved {
+            self.waiters.wake_all();
+        }
+        Ok(followed)
+    }
+
+    fn append_batches(&self, log: &Log, batches: &[ValidatedBatch]) -> Result<(), ReplicaError> {
+        let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return Ok(()) };
+        let (start, end) = (log.log_start_offset(), log.log_end_offset());
+        let first_offset = first.header.base_offset();
+        if start == end && first_offset < end && last.header.last_offset() >= end {
+            // The leader's log start lies inside its first batch: the batch comes whole.
+            let (partition, logs) = (&self.topic_partition, &self.around.logs);
+            tracing::info!(%partition, from = end, to = first_offset, "the leader's log begins inside a batch");
+            logs.truncate_fully_and_start_at(partition, first_offset)?;
+        }
+        let size: usize = batches.iter().map(ValidatedBatch::size_bytes).sum();
+        if i64::try_from(size).is_ok_and(|size| size <= i64::from(log.config().segment_bytes)) {
+            log.append_as_follower(batches)?;
+            return Ok(());
+        }
+        // More than a segment holds, as where the leader's segments are larger.
+        for batch in batches {
+            log.append_as_follower(std::slice::from_ref(batch))?;
+        }
+        Ok(())
+    }
+
+    /// Cuts off everything from `offset` on, and says where the log ends now.
+    pub fn truncate_from_leader(&self, epoch: LeaderEpoch, offset: i64) -> Result<i64, ReplicaError> {
+        self.following(epoch, |log| {
+            self.around.logs.truncate_to(&[(self.topic_partition.clone(), offset)])?;
+            Ok(log.log_end_offset())
+        })
+    }
+
+    /// Drops everything; the log goes on at `offset`, where the leader's begins.
+    pub fn restart_from_leader(&self, epoch: LeaderEpoch, offset: i64) -> Result<i64, ReplicaError> {
+        self.following(epoch, |log| {
+            self.around.logs.truncate_fully_and_start_at(&self.topic_partition, offset)?;
+            Ok(log.log_end_offset())
+        })
+    }
+}
+
+impl From<RecordError> for ReplicaError {
+    fn from(error: RecordError) -> ReplicaError {
+        ReplicaError::Corrupt(error.to_string())
+    }
+}
