@@ -3,11 +3,15 @@
 //! Adding an API is one file and one line in the table. A handler decodes, asks the rooms below, and answers with a
 //! [`Reply`], now or later; it holds no state of its own.
 
+pub mod allocate_producer_ids;
 pub mod alter_configs;
+pub mod alter_partition;
+pub mod alter_partition_reassignments;
 pub mod api_versions;
 pub mod authorized;
 pub mod config_resource;
 pub mod consumer_znodes;
+pub mod controlled_shutdown;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
@@ -30,6 +34,7 @@ pub mod leader_and_isr;
 pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_partition_reassignments;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -40,6 +45,7 @@ pub mod stop_replica;
 pub mod sync_group;
 pub mod table;
 pub mod topics;
+pub mod update_features;
 pub mod update_metadata;
 
 use crate::config::BrokerConfig;

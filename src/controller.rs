@@ -1,11 +1,13 @@
-//! The controller: context, partition and replica states, elections, topic creation and deletion.
+//! The controller: context, partition and replica states, elections, topic creation and deletion, reassignment, ISR changes.
 //!
 //! [`machine::Controller`] is pure; every broker has one, and the one that wins the election acts.
 
+pub mod alter_partition;
 pub mod auto_creation;
 mod brokers;
 mod candidacy;
 pub mod channel;
+pub mod client;
 pub mod commands;
 pub mod context;
 mod deletion;
@@ -17,6 +19,7 @@ mod load;
 pub mod machine;
 mod partitions;
 pub mod placement;
+pub mod reassignment;
 mod replicas;
 pub mod requests;
 #[cfg(test)]
@@ -26,8 +29,10 @@ mod simulated;
 pub mod topic_plan;
 mod topics;
 
+pub use alter_partition::{Alteration, Altered, TopicKey};
 pub use auto_creation::AutoTopicCreation;
 pub use channel::{ChannelError, Channels, ControlChannel};
+pub use client::{ControllerClient, IsrWish};
 pub use driver::ControllerState;
 pub use handle::ControllerHandle;
 pub use machine::Settings;

@@ -246,6 +246,7 @@ async fn candidate(zk: &Zk, id: i32) -> (Registrar, ControllerHandle) {
         inter_broker_listener: "PLAINTEXT".into(),
         delete_topic_enable: true,
         unclean_leader_election: false,
+        leader_recovery: true,
         auto_rebalance: None,
     };
     let handle = ControllerHandle::start(zk, &registrar, settings, Arc::new(Deaf));

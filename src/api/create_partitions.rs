@@ -71,6 +71,10 @@ async fn grow_one(
     if services.controller.is_marked_for_deletion(name).await? {
         return Err(TopicError::new(ErrorCode::InvalidTopicException, "The topic is queued for deletion."));
     }
+    if znode.partitions.values().any(|assignment| assignment.is_being_reassigned()) {
+        let message = format!("A partition of topic '{name}' is being reassigned.");
+        return Err(TopicError::new(ErrorCode::ReassignmentInProgress, message));
+    }
     let brokers = candidates(&services.metadata.image());
     let assignments: Option<Vec<Vec<BrokerId>>> = topic.assignments.as_ref().map(|assignments| {
         let ids = |ids: &[crate::wire::messages::BrokerId]| ids.iter().map(|id| BrokerId(id.0)).collect();

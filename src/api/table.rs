@@ -39,6 +39,7 @@ pub static APIS: &[Api] = &[
     api(4, "LeaderAndIsr", 0..=7, Class::Controller, leader_and_isr::handle),
     api(5, "StopReplica", 0..=4, Class::Controller, stop_replica::handle),
     api(6, "UpdateMetadata", 0..=8, Class::Controller, update_metadata::handle),
+    api(7, "ControlledShutdown", 0..=3, Class::Controller, controlled_shutdown::handle),
     api(8, "OffsetCommit", 0..=9, Class::Group, offset_commit::handle),
     api(9, "OffsetFetch", 0..=9, Class::Group, offset_fetch::handle),
     api(10, "FindCoordinator", 0..=6, Class::Group, find_coordinator::handle),
@@ -61,8 +62,13 @@ pub static APIS: &[Api] = &[
     api(42, "DeleteGroups", 0..=2, Class::Group, delete_groups::handle),
     api(43, "ElectLeaders", 0..=2, Class::Controller, elect_leaders::handle),
     api(44, "IncrementalAlterConfigs", 0..=1, Class::Admin, incremental_alter_configs::handle),
+    api(45, "AlterPartitionReassignments", 0..=0, Class::Controller, alter_partition_reassignments::handle),
+    api(46, "ListPartitionReassignments", 0..=0, Class::Controller, list_partition_reassignments::handle),
     api(47, "OffsetDelete", 0..=0, Class::Group, offset_delete::handle),
+    api(56, "AlterPartition", 0..=3, Class::Controller, alter_partition::handle),
+    api(57, "UpdateFeatures", 0..=1, Class::Controller, update_features::handle),
     api(60, "DescribeCluster", 0..=1, Class::Admin, describe_cluster::handle),
+    api(67, "AllocateProducerIds", 0..=0, Class::Controller, allocate_producer_ids::handle),
 ];
 
 pub fn find(key: i16) -> Option<&'static Api> {

@@ -8,6 +8,7 @@ use crate::base::BrokerId;
 use crate::config::definitions::{self, Support};
 use crate::config::describe::Dynamic;
 use crate::config::{BrokerConfig, LogConfig};
+use crate::controller::ControllerHandle;
 use crate::log::LogManager;
 use crate::replica::{ReplicaManager, TopicConfigs};
 use crate::zookeeper::paths::{ConfigEntity, EntityConfig};
@@ -68,7 +69,12 @@ impl DynamicConfigs {
     }
 
     /// Applies every change to the logs from now on.
-    pub fn follow(self: &Arc<Self>, logs: Arc<LogManager>, replicas: Arc<ReplicaManager>) {
+    pub fn follow(
+        self: &Arc<Self>,
+        logs: Arc<LogManager>,
+        replicas: Arc<ReplicaManager>,
+        controller: ControllerHandle,
+    ) {
         let (sender, mut changes) = mpsc::unbounded_channel();
         let listener = configs::listen(self.zookeeper.clone(), move |entity, config| {
             let _ = sender.send((entity, config));
@@ -76,10 +82,21 @@ impl DynamicConfigs {
         let this = self.clone();
         tokio::spawn(async move {
             while let Some((entity, config)) = changes.recv().await {
+                this.tell_controller(&entity, &config, &controller);
                 this.changed(entity, config, &logs, &replicas).await;
+                controller.set_unclean_default(this.config().log.unclean_leader_election_enable);
             }
             listener.abort();
         });
+    }
+
+    /// Unclean elections that a topic allows from now on may give its partitions a leader.
+    fn tell_controller(&self, entity: &ConfigEntity, config: &EntityConfig, controller: &ControllerHandle) {
+        if let ConfigEntity::Topic(topic) = entity
+            && config.0.get("unclean.leader.election.enable").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        {
+            controller.unclean_elections_allowed(Some(topic));
+        }
     }
 
     async fn changed(&self, entity: ConfigEntity, config: EntityConfig, logs: &LogManager, replicas: &ReplicaManager) {

@@ -139,9 +139,10 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     if let Some((topic, _)) = controller.topic(CONSUMER_OFFSETS).await? {
         groups.set_partition_count(topic.partitions.len() as i32);
     }
-    replicas.start(replication::alterer(&config, id, &controller, &metadata));
+    let controller_client = replication::controller_client(&config, id, &controller, &metadata);
+    replicas.start(Arc::new(replication::Alterer(controller_client)));
     let auto_creation = AutoTopicCreation::new(controller.clone(), config.clone(), metadata.clone());
-    dynamic.follow(logs.clone(), replicas.clone());
+    dynamic.follow(logs.clone(), replicas.clone(), controller.clone());
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let services = Arc::new(Services {
         config,
@@ -239,6 +240,7 @@ fn controller_settings(config: &BrokerConfig) -> controller::Settings {
         inter_broker_listener: config.inter_broker_listener_name.clone(),
         delete_topic_enable: config.delete_topic_enable,
         unclean_leader_election: config.log.unclean_leader_election_enable,
+        leader_recovery: config.inter_broker_protocol.knows_leader_recovery(),
         auto_rebalance: config.auto_leader_rebalance_enable.then_some(auto_rebalance),
     }
 }

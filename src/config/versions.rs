@@ -97,7 +97,7 @@ impl InterBrokerProtocol {
     /// What `text` means - a release is its last version - if it is one of [`OLDEST_SUPPORTED`] to [`LATEST`].
     pub fn parse(text: &str) -> Option<InterBrokerProtocol> {
         let is_meant = |version: &&str| *version == text || (!text.contains('-') && release(version) == release(text));
-        let at = ALL.iter().rposition(|version| is_meant(version))?;
+        let at = ALL.iter().rposition(is_meant)?;
         (index(OLDEST_SUPPORTED)..=index(LATEST)).contains(&at).then_some(InterBrokerProtocol { at })
     }
 

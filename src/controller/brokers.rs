@@ -125,9 +125,15 @@ impl Controller {
         for topic in unparked {
             self.context.deletion_parked.remove(&topic);
         }
+        let waits_for_them = |tp: &&TopicPartition| {
+            let assigned = self.context.partition(tp).map(|partition| &partition.assignment.replicas);
+            assigned.is_some_and(|replicas| replicas.iter().any(|replica| ids.contains(replica)))
+        };
+        let moving = self.context.reassigning.iter().filter(waits_for_them).cloned().collect();
         self.first_all(vec![
             Task::Replicas { replicas, phase: ReplicaPhase::Online },
             Task::ElectOffline,
+            Task::CheckReassignments(moving),
             Task::ResumeDeletions,
         ]);
     }

@@ -1,17 +1,42 @@
-//! What brokers and operators ask of the active controller: controlled shutdown and elections. Timers too.
+//! What brokers and operators ask of the active controller: controlled shutdown and elections here, the rest where it is done. Timers
+//! too.
+//!
+//! Invariant: every command is answered once, also when the office is lost in the middle of it.
 
+use super::alter_partition::{Alteration, Altered};
 use super::context::{Replica, ReplicaPhase};
 use super::elections::Strategy;
 use super::machine::{Controller, Effect, Task, Timer};
+use super::reassignment::Wishes;
 use crate::base::{BrokerEpoch, BrokerId, ErrorCode, TopicPartition};
+use crate::zookeeper::paths::ReplicaAssignment;
 use std::collections::BTreeMap;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     /// A broker is about to stop.
-    ControlledShutdown { broker: BrokerId, epoch: BrokerEpoch },
+    ControlledShutdown {
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+    },
     /// `partitions` of `None` means all that need it.
-    ElectLeaders { partitions: Option<Vec<TopicPartition>>, unclean: bool },
+    ElectLeaders {
+        partitions: Option<Vec<TopicPartition>>,
+        unclean: bool,
+    },
+    /// A leader wants other ISRs.
+    AlterPartitions {
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+        alterations: Vec<Alteration>,
+    },
+    AlterReassignments(Wishes),
+    ListReassignments,
+    /// Whether a broker that asks for something is registered in this epoch.
+    CheckBroker {
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,13 +44,22 @@ pub enum CommandReply {
     /// Partitions that the broker still leads.
     ControlledShutdown(Result<Vec<TopicPartition>, ErrorCode>),
     ElectLeaders(Result<BTreeMap<TopicPartition, ErrorCode>, ErrorCode>),
+    AlterPartitions(Result<Altered, ErrorCode>),
+    AlterReassignments(Result<BTreeMap<TopicPartition, ErrorCode>, ErrorCode>),
+    ListReassignments(Result<BTreeMap<TopicPartition, ReplicaAssignment>, ErrorCode>),
+    CheckBroker(Result<(), ErrorCode>),
 }
 
 impl CommandReply {
     pub(super) fn not_controller(command: &Command) -> CommandReply {
+        let refused = ErrorCode::NotController;
         match command {
-            Command::ControlledShutdown { .. } => CommandReply::ControlledShutdown(Err(ErrorCode::NotController)),
-            Command::ElectLeaders { .. } => CommandReply::ElectLeaders(Err(ErrorCode::NotController)),
+            Command::ControlledShutdown { .. } => CommandReply::ControlledShutdown(Err(refused)),
+            Command::ElectLeaders { .. } => CommandReply::ElectLeaders(Err(refused)),
+            Command::AlterPartitions { .. } => CommandReply::AlterPartitions(Err(refused)),
+            Command::AlterReassignments(_) => CommandReply::AlterReassignments(Err(refused)),
+            Command::ListReassignments => CommandReply::ListReassignments(Err(refused)),
+            Command::CheckBroker { .. } => CommandReply::CheckBroker(Err(refused)),
         }
     }
 }
@@ -35,10 +69,31 @@ impl Controller {
         if self.active.is_none() {
             return self.emit(Effect::Reply { token, reply: CommandReply::not_controller(&command) });
         }
+        self.unanswered = Some((token, CommandReply::not_controller(&command)));
         match command {
             Command::ControlledShutdown { broker, epoch } => self.controlled_shutdown(token, broker, epoch),
             Command::ElectLeaders { partitions, unclean } => self.elect_leaders(token, partitions, unclean),
+            Command::AlterPartitions { broker, epoch, alterations } => {
+                self.alter_partitions(token, broker, epoch, alterations);
+            }
+            Command::AlterReassignments(wishes) => self.alter_reassignments(token, wishes),
+            Command::ListReassignments => self.list_reassignments(token),
+            Command::CheckBroker { broker, epoch } => self.check_broker(token, broker, epoch),
         }
+    }
+
+    pub(super) fn reply(&mut self, token: u64, reply: CommandReply) {
+        self.unanswered = None;
+        self.emit(Effect::Reply { token, reply });
+    }
+
+    fn check_broker(&mut self, token: u64, broker: BrokerId, epoch: BrokerEpoch) {
+        let checked = match self.context.brokers.get(&broker) {
+            None => Err(ErrorCode::BrokerIdNotRegistered),
+            Some(known) if known.epoch != epoch => Err(ErrorCode::StaleBrokerEpoch),
+            Some(_) => Ok(()),
+        };
+        self.reply(token, CommandReply::CheckBroker(checked));
     }
 
     fn controlled_shutdown(&mut self, token: u64, broker: BrokerId, epoch: BrokerEpoch) {
@@ -48,8 +103,7 @@ impl Controller {
             Some(_) => None,
         };
         if let Some(error) = refused {
-            let reply = CommandReply::ControlledShutdown(Err(error));
-            return self.emit(Effect::Reply { token, reply });
+            return self.reply(token, CommandReply::ControlledShutdown(Err(error)));
         }
         self.context.shutting_down.insert(broker);
         let mut led = Vec::new();
@@ -84,7 +138,7 @@ impl Controller {
             })
             .map(|(tp, _)| tp)
             .collect();
-        self.emit(Effect::Reply { token, reply: CommandReply::ControlledShutdown(Ok(remaining)) });
+        self.reply(token, CommandReply::ControlledShutdown(Ok(remaining)));
     }
 
     fn elect_leaders(&mut self, token: u64, partitions: Option<Vec<TopicPartition>>, unclean: bool) {
@@ -124,7 +178,7 @@ impl Controller {
                 outcomes.insert(tp, outcome);
             }
         }
-        self.emit(Effect::Reply { token, reply: CommandReply::ElectLeaders(Ok(outcomes)) });
+        self.reply(token, CommandReply::ElectLeaders(Ok(outcomes)));
     }
 
     pub(super) fn timer(&mut self, timer: Timer) {

@@ -76,6 +76,10 @@ pub struct Context {
     /// Of those, the ones whose deletion has begun and those parked until something changes.
     pub deletion_started: BTreeSet<Arc<str>>,
     pub deletion_parked: BTreeSet<Arc<str>>,
+    /// Partitions that move to other replicas.
+    pub reassigning: BTreeSet<TopicPartition>,
+    /// czxid of `/admin/reassign_partitions` as it was last acted on.
+    pub reassign_znode: Option<i64>,
 }
 
 impl Context {

@@ -81,7 +81,8 @@ impl Controller {
                 continue;
             }
             let busy = replicas.iter().any(|replica| phase(replica) == ReplicaPhase::DeletionStarted);
-            if !busy && !self.context.deletion_parked.contains(&topic) {
+            let moving = partitions.iter().any(|tp| self.context.reassigning.contains(tp));
+            if !busy && !moving && !self.context.deletion_parked.contains(&topic) {
                 tasks.push(Task::StartDeletion(topic));
             }
         }
@@ -215,6 +216,7 @@ impl Controller {
         }
         self.context.topics.remove(&topic);
         self.context.deleting.remove(&topic);
+        self.context.reassigning.retain(|tp| tp.topic != topic);
         self.context.deletion_started.remove(&topic);
         self.context.deletion_parked.remove(&topic);
         for offline in self.context.offline_dirs.values_mut() {

@@ -2,6 +2,7 @@
 
 use super::channel::{ChannelManager, Channels};
 use super::commands::{Command, CommandReply};
+use super::event::UncleanChange;
 use super::machine::{Controller, Effect, Event, Settings};
 use crate::base::time::{monotonic_ms, wall_ms};
 use crate::base::{BrokerEpoch, BrokerId, ControllerEpoch, TopicId};
@@ -21,6 +22,7 @@ pub struct ControllerState {
 
 pub(super) enum Input {
     Command(Command, oneshot::Sender<CommandReply>),
+    Unclean(UncleanChange),
     Stop(oneshot::Sender<()>),
 }
 
@@ -96,6 +98,7 @@ impl Driver {
                         self.replies.insert(self.last_token, reply);
                         Event::Command { token: self.last_token, command }
                     }
+                    Some(Input::Unclean(change)) => Event::Unclean(change),
                     Some(Input::Stop(done)) => {
                         self.step(Event::Stop);
                         let _ = done.send(());

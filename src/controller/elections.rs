@@ -15,6 +15,8 @@ pub enum Strategy {
     Preferred,
     /// Brokers are about to stop.
     ControlledShutdown,
+    /// The leader is not among the replicas that the partition has moved to: those are the assignment by now.
+    Reassignment,
 }
 
 /// A partition before the election.
@@ -43,6 +45,7 @@ pub fn elect(strategy: &Strategy, unclean_allowed: bool, partition: &Candidates<
         Strategy::Offline { unclean } => offline(*unclean || unclean_allowed, partition),
         Strategy::Preferred => preferred(partition),
         Strategy::ControlledShutdown => controlled_shutdown(partition),
+        Strategy::Reassignment => reassignment(partition),
     }
 }
 
@@ -87,6 +90,14 @@ fn controlled_shutdown(partition: &Candidates<'_>) -> Option<Elected> {
     Some(Elected { leader, isr, recovery: state.recovery, recipients })
 }
 
+fn reassignment(partition: &Candidates<'_>) -> Option<Elected> {
+    let Candidates { assignment, state, online, .. } = partition;
+    let may_lead = |replica: &&BrokerId| online.contains(replica) && state.isr.contains(replica);
+    let leader = *assignment.iter().find(may_lead)?;
+    let (isr, recipients) = (state.isr.clone(), assignment.to_vec());
+    Some(Elected { leader, isr, recovery: state.recovery, recipients })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +126,9 @@ mod tests {
             (&Strategy::ControlledShutdown, "1 2 3", "1 2", "2 3", "1", "2/2/1 2 3"),
             (&Strategy::ControlledShutdown, "1 2", "1", "2", "1", "-"),
             (&Strategy::ControlledShutdown, "1", "1", "", "1", "-"),
+            (&Strategy::Reassignment, "3 4", "1 2 4 3", "1 2 3 4", "", "3/1 2 4 3/3 4"),
+            (&Strategy::Reassignment, "3 4", "1 4 3", "1 4", "", "4/1 4 3/3 4"),
+            (&Strategy::Reassignment, "3 4", "1 3", "1 4", "", "-"),
         ] {
             let state = PartitionState {
                 leader: BrokerId(1),

@@ -5,6 +5,7 @@ use super::requests::{ControlRequest, ControlResponse};
 use crate::base::{BrokerId, ControllerEpoch, Millis};
 use crate::zookeeper::paths::BrokerInfo;
 use crate::zookeeper::{Answer, Operation, ZkError};
+use std::sync::Arc;
 
 /// What a broker's configuration says to its controller.
 #[derive(Clone, PartialEq, Debug)]
@@ -13,6 +14,8 @@ pub struct Settings {
     pub inter_broker_listener: String,
     pub delete_topic_enable: bool,
     pub unclean_leader_election: bool,
+    /// Whether `inter.broker.protocol.version` knows of leaders that recover from an unclean election.
+    pub leader_recovery: bool,
     /// How often to look whether leadership has drifted from the preferred replicas, and the tolerated share per broker in
     /// percent; `None` is never.
     pub auto_rebalance: Option<(Millis, i32)>,
@@ -49,8 +52,18 @@ pub enum Event {
         token: u64,
         command: Command,
     },
+    Unclean(UncleanChange),
     /// The broker is about to close its session.
     Stop,
+}
+
+/// What a dynamic config says of unclean elections.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum UncleanChange {
+    /// A topic, or every one, allows them now.
+    Allowed(Option<Arc<str>>),
+    /// `unclean.leader.election.enable` of the brokers, for topics that do not say otherwise.
+    Default(bool),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,10 +3,13 @@
 //! Invariant: topics are created, grown and deleted by writing their znodes; the controller - this broker or another - acts
 //! when it sees them. The configuration is written before the topic, since no notification follows.
 
+use super::alter_partition::{Alteration, Altered};
 use super::channel::Channels;
 use super::commands::{Command, CommandReply};
 use super::driver::{ControllerState, Driver, Input, Sources};
+use super::event::UncleanChange;
 use super::machine::Settings;
+use super::reassignment::Wishes;
 use super::topic_plan::{TopicError, TopicPlan};
 use crate::base::{BrokerEpoch, BrokerId, ErrorCode, TopicId, TopicPartition};
 use crate::zookeeper::paths::{self, ConfigEntity, EntityConfig, ProducerIdBlock, ReplicaAssignment, TopicZnode};
@@ -20,7 +23,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 #[derive(Clone)]
 pub struct ControllerHandle {
     zk: Zk,
-    broker: BrokerId,
     inputs: mpsc::UnboundedSender<Input>,
     state: watch::Receiver<ControllerState>,
 }
@@ -34,12 +36,11 @@ impl From<ZkError> for TopicError {
 impl ControllerHandle {
     /// Starts to run for the office, now and after every lost session. On the current tokio runtime.
     pub fn start(zk: &Zk, registrar: &Registrar, settings: Settings, channels: Arc<dyn Channels>) -> ControllerHandle {
-        let broker = settings.broker;
         let (inputs, received) = mpsc::unbounded_channel();
         let (sender, state) = watch::channel(ControllerState::default());
         let sources = Sources { inputs: received, sessions: zk.events(), registrations: registrar.subscribe() };
         Driver::spawn(zk.clone(), settings, channels, sources, sender);
-        ControllerHandle { zk: zk.clone(), broker, inputs, state }
+        ControllerHandle { zk: zk.clone(), inputs, state }
     }
 
     pub fn state(&self) -> ControllerState {
@@ -96,6 +97,53 @@ impl ControllerHandle {
             Some(CommandReply::ElectLeaders(outcomes)) => outcomes,
             _ => Err(ErrorCode::NotController),
         }
+    }
+
+    /// Changes ISRs, as the leader `broker` asks. One answer for each alteration, in their order.
+    pub async fn alter_partitions(
+        &self,
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+        alterations: Vec<Alteration>,
+    ) -> Result<Altered, ErrorCode> {
+        match self.command(Command::AlterPartitions { broker, epoch, alterations }).await {
+            Some(CommandReply::AlterPartitions(altered)) => altered,
+            _ => Err(ErrorCode::NotController),
+        }
+    }
+
+    /// Begins to move partitions to other replicas, or cancels such moves.
+    pub async fn alter_reassignments(&self, wishes: Wishes) -> Result<BTreeMap<TopicPartition, ErrorCode>, ErrorCode> {
+        match self.command(Command::AlterReassignments(wishes)).await {
+            Some(CommandReply::AlterReassignments(outcomes)) => outcomes,
+            _ => Err(ErrorCode::NotController),
+        }
+    }
+
+    /// Partitions that are on the move.
+    pub async fn reassignments(&self) -> Result<BTreeMap<TopicPartition, ReplicaAssignment>, ErrorCode> {
+        match self.command(Command::ListReassignments).await {
+            Some(CommandReply::ListReassignments(moving)) => moving,
+            _ => Err(ErrorCode::NotController),
+        }
+    }
+
+    /// Refuses a broker that is not registered in this epoch.
+    pub async fn check_broker(&self, broker: BrokerId, epoch: BrokerEpoch) -> Result<(), ErrorCode> {
+        match self.command(Command::CheckBroker { broker, epoch }).await {
+            Some(CommandReply::CheckBroker(checked)) => checked,
+            _ => Err(ErrorCode::NotController),
+        }
+    }
+
+    /// Unclean elections are allowed from now on, for a topic or for all: partitions without a leader may get one.
+    pub fn unclean_elections_allowed(&self, topic: Option<&str>) {
+        let _ = self.inputs.send(Input::Unclean(UncleanChange::Allowed(topic.map(Arc::from))));
+    }
+
+    /// What `unclean.leader.election.enable` of the brokers is from now on.
+    pub fn set_unclean_default(&self, allowed: bool) {
+        let _ = self.inputs.send(Input::Unclean(UncleanChange::Default(allowed)));
     }
 
     /// Names of all topics, those being created and deleted included.
@@ -169,9 +217,9 @@ impl ControllerHandle {
         }
     }
 
-    /// The next block of producer ids for this broker.
-    pub async fn allocate_producer_ids(&self) -> Result<ProducerIdBlock, ZkError> {
-        registration::allocate_producer_id_block(&self.zk, self.broker).await
+    /// The next block of producer ids for a broker.
+    pub async fn allocate_producer_ids(&self, broker: BrokerId) -> Result<ProducerIdBlock, ZkError> {
+        registration::allocate_producer_id_block(&self.zk, broker).await
     }
 }
 

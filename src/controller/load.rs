@@ -221,6 +221,8 @@ impl Controller {
             // An election takes the dead out of the ISR with the same write; what is left to do after it is little.
             Task::ElectOffline,
             Task::Replicas { replicas: offline, phase: ReplicaPhase::Offline },
+            Task::ReassignZnode,
+            Task::ResumeReassignments,
             Task::DeleteMarkersChanged,
             Task::PreferredElectionZnode,
         ];

@@ -5,15 +5,17 @@
 //! answer with its token comes. Every write of an active controller is fenced by the zkVersion of `/controller_epoch` that its
 //! election wrote. No clock, no I/O, no randomness of its own.
 
+use super::alter_partition::AlterWait;
 use super::brokers::BrokerWait;
 use super::candidacy::CandidacyWait;
-use super::commands::Command;
+use super::commands::{Command, CommandReply};
 use super::context::{Context, Replica, ReplicaPhase};
 use super::deletion::DeletionWait;
 use super::elections::Strategy;
 pub use super::event::{Answers, Effect, Event, Settings, Timer};
 use super::load::LoadWait;
 use super::partitions::PartitionWait;
+use super::reassignment::{Moves, ReassignWait, Trim};
 use super::replicas::ReplicaWait;
 use super::requests::{ControlRequest, ControlResponse, RequestBatch, Sender};
 use super::topics::TopicWait;
@@ -78,6 +80,15 @@ pub(super) enum Task {
     StartDeletion(Arc<str>),
     CompleteDeletion(Arc<str>),
     PreferredElectionZnode,
+    ReassignZnode,
+    TrimReassignZnode(Trim),
+    Reassign(Moves),
+    CheckReassignments(Vec<TopicPartition>),
+    BumpEpochs(Vec<TopicPartition>),
+    FinishReassignments(Vec<TopicPartition>),
+    WriteAssignments(Vec<Arc<str>>),
+    ReassignmentsDone(Vec<TopicPartition>),
+    ResumeReassignments,
     IsrNotifications,
     LogDirNotifications,
     ReplyElection {
@@ -88,6 +99,10 @@ pub(super) enum Task {
     ReplyShutdown {
         token: u64,
         broker: BrokerId,
+    },
+    ReplyReassignment {
+        token: u64,
+        asked: Vec<TopicPartition>,
     },
 }
 
@@ -101,6 +116,8 @@ pub(super) enum Waiting {
     Broker(BrokerWait),
     Topic(TopicWait),
     Deletion(DeletionWait),
+    Reassign(ReassignWait),
+    Alter(AlterWait),
 }
 
 pub struct Controller {
@@ -116,6 +133,8 @@ pub struct Controller {
     pub(super) wall_ms: Millis,
     /// Outcomes of the elections of the current event.
     pub(super) outcomes: BTreeMap<TopicPartition, ErrorCode>,
+    /// The command that is worked on, and its answer should the office be lost meanwhile.
+    pub(super) unanswered: Option<(u64, CommandReply)>,
     queue: VecDeque<Event>,
     waiting: Option<(u64, Waiting)>,
     last_token: u64,
@@ -135,6 +154,7 @@ impl Controller {
             now: 0,
             wall_ms: 0,
             outcomes: BTreeMap::new(),
+            unanswered: None,
             queue: VecDeque::new(),
             waiting: None,
             last_token: 0,
@@ -190,6 +210,7 @@ impl Controller {
             Event::Response { broker, request, response } => self.responded(broker, &request, &response),
             Event::Timer(timer) => self.timer(timer),
             Event::Command { token, command } => self.command(token, command),
+            Event::Unclean(change) => self.unclean_changed(change),
             Event::Stop => self.stop(),
             Event::Zk { .. } | Event::SessionExpired => {}
         }
@@ -213,6 +234,7 @@ impl Controller {
             (paths::ISR_CHANGES, true) => Task::IsrNotifications,
             (paths::LOG_DIR_EVENTS, true) => Task::LogDirNotifications,
             (paths::PREFERRED_REPLICA_ELECTION, false) => Task::PreferredElectionZnode,
+            (paths::REASSIGN_PARTITIONS, false) => Task::ReassignZnode,
             (path, false) => match (paths::topic_of_path(path), paths::broker_of_path(path)) {
                 (Some(topic), _) => Task::TopicChanged(topic.into()),
                 (_, Some(broker)) => Task::BrokerChanged(broker),
@@ -253,10 +275,24 @@ impl Controller {
             Task::StartDeletion(topic) => self.start_deletion(topic),
             Task::CompleteDeletion(topic) => self.complete_deletion(topic),
             Task::PreferredElectionZnode => self.read_preferred_election(),
+            Task::ReassignZnode => self.read_reassign_znode(),
+            Task::TrimReassignZnode(trim) => self.trim_reassign_znode(trim),
+            Task::Reassign(moves) => self.reassign(moves),
+            Task::CheckReassignments(partitions) => self.check_reassignments(partitions),
+            Task::BumpEpochs(partitions) => self.bump_epochs(partitions),
+            Task::FinishReassignments(partitions) => self.finish_reassignments(partitions),
+            Task::WriteAssignments(topics) => self.write_assignments(topics),
+            Task::ReassignmentsDone(partitions) => {
+                for tp in partitions {
+                    self.context.reassigning.remove(&tp);
+                }
+            }
+            Task::ResumeReassignments => self.resume_reassignments(),
             Task::IsrNotifications => self.read_isr_notifications(),
             Task::LogDirNotifications => self.read_log_dir_notifications(),
             Task::ReplyElection { token, partitions, all } => self.reply_election(token, partitions, all),
             Task::ReplyShutdown { token, broker } => self.reply_shutdown(token, broker),
+            Task::ReplyReassignment { token, asked } => self.reply_reassignment(token, asked),
         }
     }
 
@@ -283,6 +319,8 @@ impl Controller {
             Waiting::Broker(wait) => self.broker_answered(wait, answers),
             Waiting::Topic(wait) => self.topic_answered(wait, answers),
             Waiting::Deletion(wait) => self.deletion_answered(wait, answers),
+            Waiting::Reassign(wait) => self.reassign_answered(wait, answers),
+            Waiting::Alter(wait) => self.alterations_done(wait, answers),
         }
     }
 
@@ -356,6 +394,9 @@ impl Controller {
         self.waiting = None;
         self.tasks.clear();
         self.batch.clear();
+        if let Some((token, refusal)) = self.unanswered.take() {
+            self.emit(Effect::Reply { token, reply: refusal });
+        }
     }
 
     /// Takes the commands out of the queue, for them to be refused.

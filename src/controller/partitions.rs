@@ -5,6 +5,7 @@
 
 use super::context::{Leadership, PartitionPhase};
 use super::elections::{Candidates, Elected, Strategy, elect, first};
+use super::event::UncleanChange;
 use super::machine::{Answers, Controller, Target, Task, Waiting};
 use crate::base::{BrokerId, ErrorCode, LeaderEpoch, PartitionEpoch, TopicPartition};
 use crate::zookeeper::paths::{self, ConfigEntity, EntityConfig, LeaderRecoveryState, PartitionState};
@@ -76,6 +77,35 @@ impl Controller {
         };
         let partitions: Vec<TopicPartition> = self.context.partitions().filter_map(leaderless).collect();
         self.bring_online(partitions, Strategy::Offline { unclean: false });
+    }
+
+    /// Partitions may get a leader who could not lead before.
+    pub(super) fn unclean_changed(&mut self, change: UncleanChange) {
+        let topic = match change {
+            UncleanChange::Default(allowed) => {
+                let was = std::mem::replace(&mut self.settings.unclean_leader_election, allowed);
+                if was || !allowed {
+                    return;
+                }
+                None
+            }
+            UncleanChange::Allowed(topic) => topic,
+        };
+        if self.active.is_none() {
+            return;
+        }
+        match topic {
+            None => self.first(Task::ElectOffline),
+            Some(topic) => {
+                let mut partitions = self.context.partitions_of(&topic);
+                partitions.retain(|tp| {
+                    let phase = self.context.partition(tp).map(|partition| partition.phase);
+                    matches!(phase, Some(PartitionPhase::New | PartitionPhase::Offline))
+                        && !self.context.is_deleting(&topic)
+                });
+                self.bring_online(partitions, Strategy::Offline { unclean: false });
+            }
+        }
     }
 
     fn bring_online(&mut self, partitions: Vec<TopicPartition>, strategy: Strategy) {
@@ -303,7 +333,10 @@ impl Controller {
                 _ => ErrorCode::EligibleLeadersNotAvailable,
             });
         };
-        let Elected { leader, isr, recovery, recipients } = elected;
+        let Elected { leader, isr, mut recovery, recipients } = elected;
+        if !self.settings.leader_recovery {
+            recovery = LeaderRecoveryState::Recovered;
+        }
         let leader_epoch = leadership.state.leader_epoch.0.checked_add(1).ok_or(ErrorCode::UnknownServerError)?;
         let state = PartitionState {
             leader,

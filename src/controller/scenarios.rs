@@ -1,5 +1,8 @@
 //! What the controller does, as scenarios: events in, requests and znodes out.
 
+mod isr;
+mod reassignment;
+
 use super::commands::Command;
 use super::machine::Event;
 use super::simulated::Sim;

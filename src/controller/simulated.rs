@@ -1,10 +1,11 @@
 //! A cluster in memory for scenarios: ZooKeeper as a map, controllers of several brokers, and a log of what they send.
 
+use super::alter_partition::{Alteration, TopicKey};
 use super::commands::{Command, CommandReply};
-use super::context::Context;
+use super::context::{Context, Leadership};
 use super::machine::{Answers, Controller, Effect, Event, Settings, Timer};
 use super::requests::{ControlRequest, ControlResponse};
-use crate::base::{BrokerEpoch, BrokerId, ErrorCode, TopicId};
+use crate::base::{BrokerEpoch, BrokerId, ErrorCode, PartitionEpoch, TopicId};
 use crate::wire::messages::stop_replica_response::StopReplicaPartitionError;
 use crate::wire::messages::{LeaderAndIsrResponse, StopReplicaResponse, UpdateMetadataResponse};
 use crate::zookeeper::paths::{self, BrokerInfo, RegisteredEndpoint};
@@ -214,6 +215,7 @@ impl Sim {
             inter_broker_listener: "PLAINTEXT".into(),
             delete_topic_enable: true,
             unclean_leader_election: false,
+            leader_recovery: true,
             auto_rebalance: Some((300_000, 10)),
         };
         let ids = Box::new(move || {
@@ -271,6 +273,27 @@ impl Sim {
     pub fn command(&mut self, broker: i32, command: Command) {
         self.events.push_back((broker, Event::Command { token: 1, command }));
         self.settle();
+    }
+
+    /// The leader of a partition asks for an ISR, on top of what ZooKeeper has.
+    pub fn alter_isr(&mut self, topic: &str, partition: i32, isr: &[i32]) {
+        let node = self.zk.nodes.get(&paths::partition_state(topic, partition)).expect("a state");
+        let state = paths::PartitionState::parse(&node.data).expect("a state");
+        let alteration = Alteration {
+            topic: TopicKey::Name(topic.into()),
+            partition,
+            leader_epoch: state.leader_epoch,
+            isr: isr.iter().map(|id| (BrokerId(*id), BrokerEpoch::UNKNOWN)).collect(),
+            recovery: state.recovery,
+            partition_epoch: PartitionEpoch(node.stat.version),
+        };
+        let (broker, epoch) = (state.leader, self.broker_epoch(state.leader.0));
+        let controller = self.controllers()[0];
+        self.command(controller, Command::AlterPartitions { broker, epoch, alterations: vec![alteration] });
+    }
+
+    pub fn broker_epoch(&self, broker: i32) -> BrokerEpoch {
+        BrokerEpoch(self.epoch(broker))
     }
 
     pub fn shutdown(&mut self, controller: i32, broker: i32) {
@@ -346,6 +369,22 @@ impl Sim {
                     CommandReply::ControlledShutdown(Ok(left)) => writeln!(self.log, "shutdown: {} left", left.len()),
                     CommandReply::ControlledShutdown(Err(error)) => writeln!(self.log, "shutdown: {error:?}"),
                     CommandReply::ElectLeaders(outcome) => writeln!(self.log, "elected: {outcome:?}"),
+                    CommandReply::AlterPartitions(Ok(altered)) => {
+                        let each = altered.iter().map(|one| match one {
+                            Ok(Leadership { state, epoch }) => format!(
+                                "{}/{}/{} at {epoch}",
+                                state.leader,
+                                state.leader_epoch,
+                                join(state.isr.iter().map(|id| id.0))
+                            ),
+                            Err(error) => format!("{error:?}"),
+                        });
+                        writeln!(self.log, "altered: {}", each.collect::<Vec<_>>().join(" | "))
+                    }
+                    CommandReply::AlterPartitions(Err(error)) => writeln!(self.log, "altered: {error:?}"),
+                    CommandReply::AlterReassignments(outcome) => writeln!(self.log, "reassigned: {outcome:?}"),
+                    CommandReply::ListReassignments(list) => writeln!(self.log, "moving: {list:?}"),
+                    CommandReply::CheckBroker(outcome) => writeln!(self.log, "broker: {outcome:?}"),
                 };
             }
             Effect::Warn(text) => {

@@ -200,7 +200,8 @@ impl Controller {
                 self.warn(format!("state of {tp}: {error}"));
             }
         }
-        self.first(Task::AnnouncePartitions(partitions));
+        let complete = self.complete_of(partitions.clone());
+        self.first_all(vec![Task::AnnouncePartitions(partitions), complete]);
         let delete = |child: &String| self.fenced([Write::delete(format!("{}/{child}", paths::ISR_CHANGES), None)]);
         let operations: Vec<Operation> = children.iter().map(delete).collect();
         if !operations.is_empty() {

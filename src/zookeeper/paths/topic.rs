@@ -113,6 +113,10 @@ impl LeaderRecoveryState {
             LeaderRecoveryState::Recovering => 1,
         }
     }
+
+    pub fn from_code(code: i8) -> LeaderRecoveryState {
+        if code == 1 { LeaderRecoveryState::Recovering } else { LeaderRecoveryState::Recovered }
+    }
 }
 
 /// `/brokers/topics/T/partitions/P/state`. Its zkVersion is the partition epoch.
