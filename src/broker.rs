@@ -8,6 +8,7 @@ mod coordinators;
 mod descriptors;
 mod dynamic_configs;
 mod gate;
+pub mod guardian;
 mod identity;
 mod local_channel;
 mod remote_channel;

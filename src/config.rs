@@ -8,6 +8,8 @@ mod checks;
 pub mod definitions;
 pub mod describe;
 pub mod error;
+pub mod jaas;
+pub mod keystore;
 mod listeners;
 pub mod load;
 pub mod log_config;
@@ -18,6 +20,7 @@ pub mod valid;
 pub mod value;
 pub mod values;
 pub mod versions;
+pub mod zookeeper;
 
 pub use broker_config::{BrokerConfig, Endpoint, LogCleanerConfig};
 pub use error::ConfigError;

@@ -31,6 +31,7 @@ async fn connect_with(server: &Server, chroot: &str, session_ms: u64) -> Zk {
         connect: format!("{}{chroot}", server.address),
         session_timeout: Duration::from_millis(session_ms),
         connection_timeout: Duration::from_secs(10),
+        ..ZkConfig::default()
     };
     Zk::connect(config).await.expect("connected")
 }
@@ -39,21 +40,11 @@ async fn connect(server: &Server, chroot: &str) -> Zk {
     connect_with(server, chroot, 10_000).await
 }
 
-/// Ends the session as its expiry would: another connection resumes it and closes it. The two connections fight for the session
-/// until the resumed one is quick enough.
+/// Ends the session as its expiry would.
 async fn end_session(server: &Server, zk: &Zk) {
-    let session = zk.session_info().await.unwrap();
-    loop {
-        let connector = zookeeper_client::Client::connector()
-            .with_session_timeout(Duration::from_secs(10))
-            .with_session(session.clone())
-            .with_fail_eagerly();
-        match connector.connect(&server.address).await {
-            Ok(client) => drop(client),
-            Err(zookeeper_client::Error::SessionExpired) => return,
-            Err(_) => {}
-        }
-    }
+    let config = ZkConfig { connect: server.address.clone(), ..ZkConfig::default() };
+    let ended = ottla::zookeeper::end_session(config, zk.session_key().await.unwrap()).await.unwrap();
+    assert_eq!(ended, ottla::zookeeper::Ended::Now);
 }
 
 fn info(port: u16) -> BrokerInfo {

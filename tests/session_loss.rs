@@ -20,6 +20,7 @@ async fn client(port: u16) -> Zk {
         connect: format!("127.0.0.1:{port}"),
         session_timeout: Duration::from_secs(4),
         connection_timeout: Duration::from_secs(20),
+        ..ZkConfig::default()
     };
     Zk::connect(config).await.expect("connected")
 }

@@ -87,13 +87,10 @@ fn arrows_point_down() {
 }
 
 #[test]
-fn only_wire_names_the_message_crate_and_only_zookeeper_the_client_crate() {
+fn only_wire_names_the_message_crate() {
     for (path, text) in sources("src") {
         let room = room_of(&path).unwrap_or_default();
         assert!(room == "wire" || !text.contains("kafka_protocol"), "{} names kafka_protocol", path.display());
-        // `main` names it to keep its log lines down.
-        let may = room == "zookeeper" || room == "main";
-        assert!(may || !text.contains("zookeeper_client"), "{} names zookeeper_client", path.display());
     }
 }
 

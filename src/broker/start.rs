@@ -3,6 +3,7 @@
 use super::coordinators::{Coordinators, ReplicatedOffsets};
 use super::dynamic_configs::DynamicConfigs;
 use super::gate::Gate;
+use super::guardian::Guardian;
 use super::identity::{self, IdentityError};
 use super::local_channel::LocalChannels;
 use super::replication;
@@ -56,6 +57,7 @@ pub enum BrokerError {
 pub struct Running {
     server: Server,
     zookeeper: Zk,
+    guardian: Option<Guardian>,
     embedded: Option<embedded::Server>,
     logs: Arc<LogManager>,
     controller: ControllerHandle,
@@ -70,19 +72,18 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
         Server::bind(&config)?
     };
     let (embedded, connect) = embedded(&config).await?;
-    let zookeeper = Zk::connect(ZkConfig {
-        connect,
-        session_timeout: millis(config.zookeeper_session_timeout_ms),
-        connection_timeout: millis(config.zookeeper_connection_timeout_ms),
-    })
-    .await?;
+    let zk_config = ZkConfig::of(&config, connect)?;
+    let zookeeper = Zk::connect(zk_config.clone()).await?;
+    // A ZooKeeper in the same process ends together with the broker; there is nobody to tell.
+    let guardian =
+        embedded.is_none().then(|| Guardian::start(zookeeper.clone(), zk_config, config.zookeeper_security.clone()));
     registration::create_persistent_paths(&zookeeper).await?;
     let cluster_id = registration::cluster_id(&zookeeper).await?;
     let id = broker_id(&config, &cluster_id, &zookeeper).await?;
     let config = Arc::new(BrokerConfig { broker_id: id.0, ..config });
     let dynamic = DynamicConfigs::read(&zookeeper, config, id).await?;
     let logs = open_logs(&dynamic, id, &cluster_id, &zookeeper).await?;
-    let parts = Parts { zookeeper, embedded, logs: logs.clone(), dynamic, cluster_id };
+    let parts = Parts { zookeeper, guardian, embedded, logs: logs.clone(), dynamic, cluster_id };
     match join(server, parts, id, data).await {
         Ok(running) => Ok(running),
         Err(error) => {
@@ -96,6 +97,7 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
 /// What is there before the broker joins the cluster.
 struct Parts {
     zookeeper: Zk,
+    guardian: Option<Guardian>,
     embedded: Option<embedded::Server>,
     logs: Arc<LogManager>,
     dynamic: Arc<DynamicConfigs>,
@@ -104,7 +106,7 @@ struct Parts {
 
 /// Registers, runs for controller, and answers.
 async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> Result<Running, BrokerError> {
-    let Parts { zookeeper, embedded, logs, dynamic, cluster_id } = parts;
+    let Parts { zookeeper, guardian, embedded, logs, dynamic, cluster_id } = parts;
     let config = dynamic.config();
     registration::check_features(&zookeeper).await?;
     let leftover = match embedded {
@@ -168,7 +170,7 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     }
     partitions_known(&services).await;
     gate.open();
-    Ok(Running { server, zookeeper, embedded, logs, controller, groups, replicas, _registrar: registrar })
+    Ok(Running { server, zookeeper, guardian, embedded, logs, controller, groups, replicas, _registrar: registrar })
 }
 
 /// Waits until the controller has said who leads the partitions that lie on this broker, so that its first answers are not errors.
@@ -301,7 +303,11 @@ impl Running {
         self.server.shutdown(DRAIN).await;
         close(self.logs).await;
         self.controller.stop().await;
-        self.zookeeper.close().await;
+        if self.zookeeper.close().await
+            && let Some(guardian) = self.guardian
+        {
+            guardian.dismiss().await;
+        }
         if let Some(embedded) = self.embedded {
             embedded.shutdown().await;
         }

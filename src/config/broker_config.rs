@@ -8,6 +8,7 @@ use super::replication::ReplicationConfig;
 use super::value::java_trim;
 use super::values::{Settings, Values};
 use super::versions::{InterBrokerProtocol, LATEST, OLDEST_SUPPORTED};
+use super::zookeeper::ZookeeperSecurity;
 use super::{checks, topic_values};
 use crate::base::Millis;
 use std::collections::BTreeMap;
@@ -61,6 +62,7 @@ pub struct BrokerConfig {
     pub zookeeper_connect: Option<String>,
     pub zookeeper_session_timeout_ms: i32,
     pub zookeeper_connection_timeout_ms: i32,
+    pub zookeeper_security: ZookeeperSecurity,
     pub zookeeper_embedded_port: u16,
     pub zookeeper_embedded_address: String,
     pub zookeeper_embedded_data_dir: PathBuf,
@@ -133,6 +135,7 @@ impl BrokerConfig {
             zookeeper_connect: zookeeper_connect(&values)?,
             zookeeper_session_timeout_ms: values.int("zookeeper.session.timeout.ms")?,
             zookeeper_connection_timeout_ms: zookeeper_connection_timeout_ms(&values)?,
+            zookeeper_security: ZookeeperSecurity::of(&values, &std::env::var("KAFKA_OPTS").unwrap_or_default())?,
             zookeeper_embedded_port: values.port("zookeeper.embedded.port")?,
             zookeeper_embedded_address: values.text("zookeeper.embedded.address")?,
             zookeeper_embedded_data_dir: values.text("zookeeper.embedded.data.dir")?.into(),

@@ -167,8 +167,13 @@ mod tests {
     /// "Acts" is a promise: the code that builds the values names the property, or a topic property takes its default from it.
     #[test]
     fn properties_that_ottla_acts_on_are_read() {
-        let code =
-            [include_str!("broker_config.rs"), include_str!("listeners.rs"), include_str!("replication.rs")].concat();
+        let code = [
+            include_str!("broker_config.rs"),
+            include_str!("listeners.rs"),
+            include_str!("replication.rs"),
+            include_str!("zookeeper.rs"),
+        ];
+        let code = code.concat();
         for property in broker_properties().filter(|property| property.support == Support::Acts) {
             let read = code.contains(&format!("\"{}\"", property.name));
             let by_topics = topic_properties().any(|topic| topic.broker_names.contains(&property.name));

@@ -141,6 +141,10 @@ pub enum ZkError {
     NotEmpty,
     #[error("ZooKeeper denies access")]
     NoAuth,
+    #[error("ZooKeeper login failed: {0}")]
+    AuthFailed(String),
+    #[error("TLS to ZooKeeper: {0}")]
+    Tls(String),
     /// A multi failed at this write; nothing of it was done.
     #[error("write {index} of a transaction failed: {error}")]
     Multi { index: usize, error: Box<ZkError> },

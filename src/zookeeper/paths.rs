@@ -41,6 +41,9 @@ pub const PREFERRED_REPLICA_ELECTION: &str = "/admin/preferred_replica_election"
 pub const ISR_CHANGES: &str = "/isr_change_notification";
 pub const LOG_DIR_EVENTS: &str = "/log_dir_event_notification";
 pub const PRODUCER_ID_BLOCK: &str = "/latest_producer_id_block";
+pub const CONSUMERS: &str = "/consumers";
+/// Below these are secrets.
+pub const SENSITIVE: &[&str] = &["/config/users", "/config/brokers", "/delegation_token/tokens"];
 pub const CONFIG_CHANGES: &str = "/config/changes";
 /// `config_change_<seq>` below [`CONFIG_CHANGES`].
 pub const CONFIG_CHANGE_PREFIX: &str = "config_change_";

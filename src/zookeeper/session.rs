@@ -1,21 +1,26 @@
 //! The session with the ensemble (class `ZooKeeperClient`): a cloneable handle that survives lost connections and sessions.
 //!
-//! Invariant: one client of the crate per connection of ours to the session, and a generation number per session. Connection
-//! loss is waited out and repeated in silence. Only the server says that a session has expired: when the crate gives up by its
-//! own clock the same session is resumed first, so that an ensemble that was away costs no registration. Reads go on with the
-//! next session; writes that were under way when a session ended fail with [`ZkError::SessionExpired`].
+//! Invariant: connection loss is waited out and repeated in silence. Only the server says that a session has expired. Reads go
+//! on with the next session; writes that were under way when a session ended fail with [`ZkError::SessionExpired`].
 
-use super::keeper::{OpenError, keep, open};
+use super::client::SessionKey;
+use super::client::link::{Failure, Link};
+use super::client::tls::TlsClient;
+use super::keeper::{self, Opened};
 use super::operation::{Answer, CreateMode, Operation, Stat, Write, Written, ZkError};
-use super::submit::{Failure, submit, verify};
 use super::watches::Watches;
+use crate::config::BrokerConfig;
+use crate::config::jaas::Login;
+use crate::config::zookeeper::ZookeeperSecurity;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
-use zookeeper_client::{Client, SessionState};
 
 /// Requests on the wire at once. The server answers in order, so this only bounds memory.
 const IN_FLIGHT_MAX: usize = 1024;
+
+/// How long the server may take to confirm the end of a session.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How to reach the ensemble.
 #[derive(Clone, Debug)]
@@ -25,6 +30,46 @@ pub struct ZkConfig {
     pub session_timeout: Duration,
     /// How long the first connection may take.
     pub connection_timeout: Duration,
+    pub security: ZkSecurity,
+}
+
+/// Who both sides are, and for whom znodes are.
+#[derive(Clone, Debug, Default)]
+pub struct ZkSecurity {
+    pub tls: Option<TlsClient>,
+    pub sasl: Option<Login>,
+    /// `zookeeper.set.acl`
+    pub secure_acls: bool,
+}
+
+impl ZkSecurity {
+    /// Opens the stores that the configuration names.
+    pub fn open(config: &ZookeeperSecurity) -> Result<ZkSecurity, ZkError> {
+        let tls = config.tls.clone().map(TlsClient::new).transpose()?;
+        Ok(ZkSecurity { tls, sasl: config.login.clone(), secure_acls: config.set_acl })
+    }
+}
+
+impl ZkConfig {
+    /// What the broker is configured with, for these servers.
+    pub fn of(config: &BrokerConfig, connect: String) -> Result<ZkConfig, ZkError> {
+        let millis = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        Ok(ZkConfig {
+            connect,
+            session_timeout: millis(config.zookeeper_session_timeout_ms),
+            connection_timeout: millis(config.zookeeper_connection_timeout_ms),
+            security: ZkSecurity::open(&config.zookeeper_security)?,
+        })
+    }
+}
+
+impl Default for ZkConfig {
+    /// Kafka's time-outs.
+    fn default() -> ZkConfig {
+        let timeout = Duration::from_secs(18);
+        let connect = "localhost:2181".to_owned();
+        ZkConfig { connect, session_timeout: timeout, connection_timeout: timeout, security: ZkSecurity::default() }
+    }
 }
 
 /// What happens to the session.
@@ -39,18 +84,25 @@ pub enum SessionEvent {
 #[derive(Clone)]
 pub(super) enum Current {
     Connected {
-        client: Client,
+        link: Link,
+        key: SessionKey,
         generation: u64,
     },
-    /// Between two clients.
+    /// Between two connections.
     Away,
     Closed,
 }
 
 pub(super) struct Shared {
-    pub config: ZkConfig,
     pub current: watch::Sender<Current>,
     pub events: broadcast::Sender<SessionEvent>,
+}
+
+impl Shared {
+    fn of(opened: &Opened) -> Shared {
+        let current = Current::Connected { link: opened.link.clone(), key: opened.key.clone(), generation: 1 };
+        Shared { current: watch::Sender::new(current), events: broadcast::Sender::new(64) }
+    }
 }
 
 /// Handle to the session. Clones share it.
@@ -62,19 +114,17 @@ pub struct Zk {
 impl Zk {
     /// Connects, creates the chroot if it is absent, and keeps a session from then on, on the current tokio runtime.
     pub async fn connect(config: ZkConfig) -> Result<Zk, ZkError> {
-        let attempt = tokio::time::timeout(config.connection_timeout, open(&config, None));
-        let client = match attempt.await {
-            Ok(Ok(client)) => client,
-            Ok(Err(OpenError::Fatal(error))) => return Err(error),
-            Ok(Err(_)) | Err(_) => {
-                let timeout_ms = config.connection_timeout.as_millis();
-                return Err(ZkError::ConnectTimeout { connect: config.connect, timeout_ms });
-            }
-        };
-        let current = watch::Sender::new(Current::Connected { client: client.clone(), generation: 1 });
-        let shared = Arc::new(Shared { config, current, events: broadcast::Sender::new(64) });
-        tokio::spawn(keep(shared.clone(), client));
+        let (keeper, opened) = keeper::first(config).await?;
+        let shared = Arc::new(Shared::of(&opened));
+        tokio::spawn(keeper.keep(shared.clone(), opened));
         Ok(Zk { shared })
+    }
+
+    /// Keeps a session whose connection the caller has.
+    #[cfg(test)]
+    pub(super) async fn hold(keeper: keeper::Keeper, opened: Opened) {
+        let shared = Arc::new(Shared::of(&opened));
+        keeper.keep(shared, opened).await;
     }
 
     /// Expiry and new sessions from now on.
@@ -82,54 +132,52 @@ impl Zk {
         self.shared.events.subscribe()
     }
 
-    /// Number of the session, from 1; `None` between two sessions.
-    pub fn generation(&self) -> Option<u64> {
-        match &*self.shared.current.borrow() {
-            Current::Connected { generation, .. } => Some(*generation),
-            _ => None,
-        }
-    }
-
     /// The server's id of the session; waits for one.
     pub async fn session_id(&self) -> Result<i64, ZkError> {
-        Ok(self.client().await?.0.session_id().0)
+        Ok(self.link().await?.0.session)
     }
 
     /// Id and password: with them another connection can resume the session, and end it.
-    pub async fn session_info(&self) -> Result<zookeeper_client::SessionInfo, ZkError> {
-        Ok(self.client().await?.0.session().clone())
+    pub async fn session_key(&self) -> Result<SessionKey, ZkError> {
+        let mut current = self.shared.current.subscribe();
+        let usable = |current: &Current| !matches!(current, Current::Away);
+        match current.wait_for(usable).await.map(|current| current.clone()) {
+            Ok(Current::Connected { key, .. }) => Ok(key),
+            _ => Err(ZkError::Closed),
+        }
     }
 
-    /// Whether requests are answered at the moment.
+    /// Whether there is a connection at the moment.
     pub fn is_connected(&self) -> bool {
-        match &*self.shared.current.borrow() {
-            Current::Connected { client, .. } => client.state() == SessionState::SyncConnected,
+        matches!(&*self.shared.current.borrow(), Current::Connected { .. })
+    }
+
+    /// Ends the session, which removes its ephemeral znodes. Every later call fails with [`ZkError::Closed`]. Whether the server
+    /// has confirmed it.
+    pub async fn close(&self) -> bool {
+        match self.shared.current.send_replace(Current::Closed) {
+            Current::Connected { link, .. } => {
+                tokio::time::timeout(CLOSE_WITHIN, link.close_session()).await.unwrap_or(false)
+            }
             _ => false,
         }
     }
 
-    /// Ends the session, which removes its ephemeral znodes. Every later call fails with [`ZkError::Closed`].
-    pub async fn close(&self) {
-        let last = self.shared.current.send_replace(Current::Closed);
-        if let Current::Connected { client, .. } = last {
-            let mut state = client.state_watcher();
-            drop(client);
-            let closed = async { while !state.state().is_terminated() && !state.changed().await.is_terminated() {} };
-            let _ = tokio::time::timeout(Duration::from_secs(2), closed).await;
-        }
+    async fn link(&self) -> Result<(Link, u64), ZkError> {
+        self.link_after(0).await
     }
 
-    async fn client(&self) -> Result<(Client, u64), ZkError> {
+    /// The current connection, if it is a later one than this; else the next.
+    async fn link_after(&self, lost: u64) -> Result<(Link, u64), ZkError> {
         let mut current = self.shared.current.subscribe();
-        loop {
-            match &*current.borrow_and_update() {
-                Current::Connected { client, generation } => return Ok((client.clone(), *generation)),
-                Current::Closed => return Err(ZkError::Closed),
-                Current::Away => {}
-            }
-            if current.changed().await.is_err() {
-                return Err(ZkError::Closed);
-            }
+        let usable = |current: &Current| match current {
+            Current::Connected { link, .. } => link.number > lost,
+            Current::Away => false,
+            Current::Closed => true,
+        };
+        match current.wait_for(usable).await.map(|current| current.clone()) {
+            Ok(Current::Connected { link, generation, .. }) => Ok((link, generation)),
+            _ => Err(ZkError::Closed),
         }
     }
 
@@ -137,9 +185,9 @@ impl Zk {
     pub async fn run(&self, operations: &[Operation], watches: Option<&Watches>) -> Vec<Result<Answer, ZkError>> {
         let mut answers: Vec<Option<Result<Answer, ZkError>>> = vec![None; operations.len()];
         let mut todo: Vec<usize> = (0..operations.len()).collect();
-        let mut first_generation = None;
+        let (mut first_generation, mut lost_link) = (None, 0);
         while !todo.is_empty() {
-            let (client, generation) = match self.client().await {
+            let (link, generation) = match self.link_after(lost_link).await {
                 Ok(found) => found,
                 Err(error) => {
                     todo.iter().for_each(|&at| answers[at] = Some(Err(error.clone())));
@@ -158,43 +206,18 @@ impl Zk {
             }
             let mut lost = Vec::new();
             for window in todo.chunks(IN_FLIGHT_MAX) {
-                let sent: Vec<_> = window.iter().map(|&at| (at, submit(&client, &operations[at]))).collect();
+                let sent: Vec<_> = window.iter().map(|&at| (at, link.submit(&operations[at], watches))).collect();
                 for (at, answer) in sent {
-                    match settle(&client, &operations[at], answer.await, repeated, watches).await {
+                    match settle(&link, &operations[at], answer.await, repeated).await {
                         Ok(answer) => answers[at] = Some(answer),
                         Err(()) => lost.push(at),
                     }
                 }
             }
             todo = lost;
-            if !todo.is_empty() {
-                self.wait_after_loss(&client).await;
-            }
+            lost_link = link.number;
         }
         answers.into_iter().map(|answer| answer.unwrap_or(Err(ZkError::Closed))).collect()
-    }
-
-    /// Until the connection is back, or the client at hand has given up.
-    async fn wait_after_loss(&self, client: &Client) {
-        let mut state = client.state_watcher();
-        let mut current = self.shared.current.subscribe();
-        loop {
-            match client.state() {
-                SessionState::SyncConnected | SessionState::ConnectedReadOnly => return,
-                SessionState::Disconnected => {
-                    state.changed().await;
-                }
-                _ => break,
-            }
-        }
-        // The keeper replaces a client that has ended; until then `current` still shows it.
-        let ended = client.session_id();
-        let replaced = |current: &Current| match current {
-            Current::Connected { client: now, .. } => now.session_id() != ended || !now.state().is_terminated(),
-            Current::Away => false,
-            Current::Closed => true,
-        };
-        let _ = current.wait_for(replaced).await;
     }
 
     async fn one(&self, operation: Operation) -> Result<Answer, ZkError> {
@@ -288,28 +311,20 @@ fn unexpected<T>(answer: Result<Answer, ZkError>) -> Result<T, ZkError> {
 
 /// Makes an answer of what came back; `Err` when the operation has to be sent again.
 async fn settle(
-    client: &Client,
+    link: &Link,
     operation: &Operation,
-    outcome: Result<(Answer, Option<zookeeper_client::OneshotWatcher>), Failure>,
+    outcome: Result<Answer, Failure>,
     repeated: bool,
-    watches: Option<&Watches>,
 ) -> Result<Result<Answer, ZkError>, ()> {
-    match outcome {
-        Ok((answer, watcher)) => {
-            if let (Some(watches), Some(watcher)) = (watches, watcher) {
-                watches.arm(operation, watcher);
-            }
-            Ok(Ok(answer))
-        }
-        Err(Failure::Lost) => Err(()),
-        Err(Failure::Answered(error)) => match operation {
-            Operation::Multi(writes) if repeated => match verify(client, writes, client.session_id().0).await {
-                Ok(Some(answer)) => Ok(Ok(answer)),
-                Ok(None) => Ok(Err(error)),
-                Err(Failure::Lost) => Err(()),
-                Err(Failure::Answered(other)) => Ok(Err(other)),
-            },
-            _ => Ok(Err(error)),
+    match (outcome, operation) {
+        (Ok(answer), _) => Ok(Ok(answer)),
+        (Err(Failure::Lost), _) => Err(()),
+        (Err(Failure::Answered(error)), Operation::Multi(writes)) if repeated => match link.verify(writes).await {
+            Ok(Some(answer)) => Ok(Ok(answer)),
+            Ok(None) => Ok(Err(error)),
+            Err(Failure::Lost) => Err(()),
+            Err(Failure::Answered(other)) => Ok(Err(other)),
         },
+        (Err(Failure::Answered(error)), _) => Ok(Err(error)),
     }
 }

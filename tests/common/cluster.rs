@@ -120,6 +120,7 @@ impl ZooKeeper {
             connect: self.address(),
             session_timeout: Duration::from_secs(30),
             connection_timeout: PATIENCE,
+            ..ZkConfig::default()
         };
         self.run(Zk::connect(config)).expect("connected to ZooKeeper")
     }
@@ -156,6 +157,7 @@ impl ZooKeeper {
             connect: self.address(),
             session_timeout: Duration::from_secs(10),
             connection_timeout: PATIENCE,
+            ..ZkConfig::default()
         };
         Zk::connect(config).await.expect("connected to ZooKeeper")
     }

@@ -90,6 +90,19 @@ impl Broker {
         }
     }
 
+    /// Processes that the broker has started.
+    pub fn children(&self) -> Vec<u32> {
+        children_of(self.pid()).iter().map(|pid| pid.as_raw_nonzero().get() as u32).collect()
+    }
+
+    /// kill -9 to the broker's children first, so that nobody is left to tell of its death: a lost machine.
+    pub fn lose(&mut self) {
+        for guardian in children_of(self.pid()) {
+            kill_process(guardian, Signal::KILL).expect("signal");
+        }
+        self.kill();
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -199,4 +212,16 @@ fn properties_text(dir: &Path, port: u16, zk_port: u16, overrides: &[(&str, &str
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("its address").port()
+}
+
+/// The processes that a process has started.
+fn children_of(parent: u32) -> Vec<Pid> {
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let is_child = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split_whitespace());
+        fields.and_then(|mut fields| fields.nth(1)?.parse().ok()) == Some(parent)
+    };
+    pids.filter(is_child).filter_map(Pid::from_raw).collect()
 }

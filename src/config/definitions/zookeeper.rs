@@ -4,7 +4,7 @@ use super::Property;
 use super::table::*;
 
 pub(super) static ZOOKEEPER: &[Property] = properties! {
-    "zookeeper.clientCnxnSocket" Text = null, Any, Medium, ReadOnly, Ignored;
+    "zookeeper.clientCnxnSocket" Text = null, Any, Medium, ReadOnly, Moot;
         "Java class of the ZooKeeper client's socket."
     "zookeeper.connect" Text = null, Any, High, ReadOnly, Acts;
         "ZooKeeper servers as host:port,.../chroot; absent starts the one inside."
@@ -16,33 +16,33 @@ pub(super) static ZOOKEEPER: &[Property] = properties! {
         "Prepares this broker for the migration to KRaft."
     "zookeeper.session.timeout.ms" Int = "18000", Any, High, ReadOnly, Acts;
         "ZooKeeper session timeout."
-    "zookeeper.set.acl" Boolean = "false", Any, High, ReadOnly, Unsafe;
+    "zookeeper.set.acl" Boolean = "false", Any, High, ReadOnly, Acts;
         "Znodes get ACLs that only brokers may write."
-    "zookeeper.ssl.cipher.suites" List = null, Any, Low, ReadOnly, Ignored;
+    "zookeeper.ssl.cipher.suites" List = null, Any, Low, ReadOnly, Acts;
         "Cipher suites of TLS to ZooKeeper."
-    "zookeeper.ssl.client.enable" Boolean = "false", Any, Medium, ReadOnly, Unsafe;
+    "zookeeper.ssl.client.enable" Boolean = "false", Any, Medium, ReadOnly, Acts;
         "TLS to ZooKeeper."
-    "zookeeper.ssl.crl.enable" Boolean = "false", Any, Low, ReadOnly, Ignored;
+    "zookeeper.ssl.crl.enable" Boolean = "false", Any, Low, ReadOnly, Unsafe;
         "Certificates of ZooKeeper are checked against revocation lists."
-    "zookeeper.ssl.enabled.protocols" List = null, Any, Low, ReadOnly, Ignored;
+    "zookeeper.ssl.enabled.protocols" List = null, Any, Low, ReadOnly, Acts;
         "TLS versions for ZooKeeper."
-    "zookeeper.ssl.endpoint.identification.algorithm" Text = "HTTPS", Any, Low, ReadOnly, Ignored;
+    "zookeeper.ssl.endpoint.identification.algorithm" Text = "HTTPS", Any, Low, ReadOnly, Acts;
         "How the name in ZooKeeper's certificate is checked."
-    "zookeeper.ssl.keystore.location" Text = null, Any, Medium, ReadOnly, Ignored;
+    "zookeeper.ssl.keystore.location" Text = null, Any, Medium, ReadOnly, Acts;
         "File of the keystore for ZooKeeper."
-    "zookeeper.ssl.keystore.password" Password = null, Any, Medium, ReadOnly, Ignored;
+    "zookeeper.ssl.keystore.password" Password = null, Any, Medium, ReadOnly, Acts;
         "Password of the keystore for ZooKeeper."
-    "zookeeper.ssl.keystore.type" Text = null, Any, Medium, ReadOnly, Ignored;
+    "zookeeper.ssl.keystore.type" Text = null, Any, Medium, ReadOnly, Moot;
         "Format of the keystore for ZooKeeper."
-    "zookeeper.ssl.ocsp.enable" Boolean = "false", Any, Low, ReadOnly, Ignored;
+    "zookeeper.ssl.ocsp.enable" Boolean = "false", Any, Low, ReadOnly, Unsafe;
         "Certificates of ZooKeeper are checked with OCSP."
     "zookeeper.ssl.protocol" Text = "TLSv1.2", Any, Low, ReadOnly, Moot;
         "TLS version that the negotiation with ZooKeeper begins with."
-    "zookeeper.ssl.truststore.location" Text = null, Any, Medium, ReadOnly, Ignored;
+    "zookeeper.ssl.truststore.location" Text = null, Any, Medium, ReadOnly, Acts;
         "File of the truststore for ZooKeeper."
-    "zookeeper.ssl.truststore.password" Password = null, Any, Medium, ReadOnly, Ignored;
+    "zookeeper.ssl.truststore.password" Password = null, Any, Medium, ReadOnly, Acts;
         "Password of the truststore for ZooKeeper."
-    "zookeeper.ssl.truststore.type" Text = null, Any, Medium, ReadOnly, Ignored;
+    "zookeeper.ssl.truststore.type" Text = null, Any, Medium, ReadOnly, Moot;
         "Format of the truststore for ZooKeeper."
 };
 
