@@ -3,6 +3,8 @@
 //! Adding an API is one file and one line in the table. A handler decodes, asks the rooms below, and answers with a
 //! [`Reply`], now or later; it holds no state of its own.
 
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod allocate_producer_ids;
 pub mod alter_configs;
 pub mod alter_partition;
@@ -21,7 +23,10 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_producers;
+pub mod describe_transactions;
 pub mod elect_leaders;
+pub mod end_txn;
 pub mod error;
 pub mod fetch;
 pub mod find_coordinator;
@@ -35,25 +40,30 @@ pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
+pub mod list_transactions;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod produce_verified;
 pub mod stop_replica;
 pub mod sync_group;
 pub mod table;
 pub mod topics;
+pub mod transaction_fields;
+pub mod txn_offset_commit;
 pub mod update_features;
 pub mod update_metadata;
+pub mod write_txn_markers;
 
 use crate::config::BrokerConfig;
 use crate::controller::{AutoTopicCreation, ControllerHandle};
 use crate::group::GroupCoordinator;
 use crate::replica::fetch_session::FetchSessionCache;
 use crate::replica::{MetadataCache, ReplicaManager};
-use crate::transaction::ProducerIdManager;
+use crate::transaction::{ProducerIdManager, TransactionCoordinator, Verifier};
 use crate::wire::{Outcome, Reply, Request};
 use crate::zookeeper::Zk;
 use std::sync::Arc;
@@ -67,6 +77,8 @@ pub struct Services {
     pub replicas: Arc<ReplicaManager>,
     pub fetch_sessions: FetchSessionCache,
     pub groups: Arc<GroupCoordinator>,
+    pub transactions: Arc<TransactionCoordinator>,
+    pub verifier: Verifier,
     pub producer_ids: Arc<ProducerIdManager>,
     pub controller: ControllerHandle,
     pub auto_creation: Arc<AutoTopicCreation>,

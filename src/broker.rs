@@ -15,6 +15,7 @@ mod remote_channel;
 mod replication;
 mod signals;
 mod start;
+mod transactions;
 
 pub use start::BrokerError;
 

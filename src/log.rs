@@ -6,7 +6,7 @@
 //!
 //! Where things are: one file a file kind (`segment`, `offset_index`, `time_index`, `transaction_index`, `producer_snapshot`,
 //! `checkpoint`, `partition_metadata`, `meta_properties`, `dir_lock`); pure decisions (`roll`, `retention`, `leftovers`,
-//! `producer_state`, `epoch_cache`); what a log does (`append`, `read`, `times`, `flush`, `truncate`, `load`, `partition_dir`, `recovery`,
+//! `producer_state`, `verification`, `epoch_cache`); what a log does (`append`, `read`, `times`, `flush`, `truncate`, `load`, `partition_dir`, `recovery`,
 //! `close`); compaction (`cleaner`); and the broker's view of all logs (`manager`, `open`, `housekeeping`).
 
 mod append;
@@ -44,6 +44,7 @@ mod time_index;
 mod times;
 mod transaction_index;
 mod truncate;
+mod verification;
 
 pub use append::LogAppendInfo;
 pub use error::LogError;
@@ -55,3 +56,4 @@ pub use producer_state::{AppendOrigin, BatchMetadata, ProducerEntry};
 pub use read::{FileSlice, LogRead};
 pub use times::OffsetForTimestamp;
 pub use transaction_index::AbortedTransaction;
+pub use verification::VerificationGuard;

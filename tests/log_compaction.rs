@@ -2,10 +2,10 @@
 //! crashes no newest record is lost, and what is left is where it was.
 
 use ottla::base::time::wall_ms;
-use ottla::base::{LeaderEpoch, TopicPartition};
+use ottla::base::{LeaderEpoch, ProducerEpoch, ProducerId, TopicPartition};
 use ottla::config::{BrokerConfig, CleanupPolicy, LogConfig};
 use ottla::log::{AppendOrigin, Log, LogAppendInfo, LogManager};
-use ottla::record::{BatchBuilder, Compression, EndTxnMarker, ValidatedBatch, ValidatedRecords, batches};
+use ottla::record::{BatchBuilder, BatchHeader, Compression, EndTxnMarker, ValidatedBatch, ValidatedRecords, batches};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs;
@@ -116,7 +116,16 @@ fn open(dir: &Path, model: &Model) -> Subject {
     Subject { manager, log }
 }
 
+/// As the partition's leader does after the coordinator's answer: without it no transaction begins.
+fn verify(log: &Log, header: &BatchHeader) {
+    let (producer, epoch) = (ProducerId(header.producer_id()), ProducerEpoch(header.producer_epoch()));
+    if let Some(guard) = log.begin_verification(producer, epoch, None, 0) {
+        log.confirm_verification(producer, guard);
+    }
+}
+
 fn append_batch(log: &Log, batch: &ValidatedBatch, origin: AppendOrigin) -> LogAppendInfo {
+    verify(log, &batch.header);
     let info = log.append_as_leader(ValidatedRecords::from_batch(batch.clone()), LeaderEpoch(1), origin).unwrap();
     log.update_high_watermark(i64::MAX);
     info

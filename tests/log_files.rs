@@ -1,7 +1,7 @@
 //! The log as other rooms use it: append, read, stop, start, over real files.
 
 use bytes::Bytes;
-use ottla::base::{LeaderEpoch, TopicId, TopicPartition};
+use ottla::base::{LeaderEpoch, ProducerEpoch, ProducerId, TopicId, TopicPartition};
 use ottla::config::{BrokerConfig, LogConfig};
 use ottla::log::{AppendOrigin, Log, LogAppendInfo, LogError, LogManager};
 use ottla::record::{BatchBuilder, EndTxnMarker, ValidatedRecords, batches};
@@ -180,7 +180,13 @@ fn readers_of_committed_data_stop_at_an_open_transaction() {
     let manager = open(dir.path());
     let log = manager.create(&partition(), None, small()).unwrap();
     append(&log, &["plain"], 1);
-    log.append_as_leader(produced(0, true), LeaderEpoch(0), AppendOrigin::Client).unwrap();
+    let begin = || log.append_as_leader(produced(0, true), LeaderEpoch(0), AppendOrigin::Client);
+    assert!(matches!(begin(), Err(LogError::InvalidTransactionState { .. })), "the coordinator was not asked");
+    let guard = log.begin_verification(ProducerId(500), ProducerEpoch(0), Some(0), 0).expect("a question");
+    assert!(matches!(begin(), Err(LogError::InvalidTransactionState { .. })), "it has not answered");
+    log.confirm_verification(ProducerId(500), guard);
+    begin().unwrap();
+    assert_eq!(log.begin_verification(ProducerId(500), ProducerEpoch(0), Some(1), 0), None, "the transaction is open");
     append(&log, &["plain"], 1);
     log.update_high_watermark(3);
     assert_eq!((log.high_watermark(), log.last_stable_offset()), (3, 1));

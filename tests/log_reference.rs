@@ -3,10 +3,10 @@
 //! The fixture is made by `tests/fixtures/kafka-log-dir.sh`. The jars are in `target/kafka-3.9.2/libs` (`scripts/kafka libs`
 //! fetches them) or in `OTTLA_KAFKA_LIBS`.
 
-use ottla::base::{LeaderEpoch, TopicPartition};
+use ottla::base::{LeaderEpoch, ProducerEpoch, ProducerId, TopicPartition};
 use ottla::config::{BrokerConfig, LogConfig};
 use ottla::log::{AppendOrigin, Log, LogManager};
-use ottla::record::{BatchBuilder, Compression, EndTxnMarker, ValidatedBatch, ValidatedRecords, batches};
+use ottla::record::{BatchBuilder, BatchHeader, Compression, EndTxnMarker, ValidatedBatch, ValidatedRecords, batches};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
@@ -194,7 +194,16 @@ fn batch(n: i64, codec: Compression, build: impl FnOnce(BatchBuilder) -> BatchBu
     ValidatedRecords::from_batch(builder.build().unwrap())
 }
 
+/// As the partition's leader does after the coordinator's answer: without it no transaction begins.
+fn verify(log: &Log, header: &BatchHeader) {
+    let (producer, epoch) = (ProducerId(header.producer_id()), ProducerEpoch(header.producer_epoch()));
+    if let Some(guard) = log.begin_verification(producer, epoch, None, 0) {
+        log.confirm_verification(producer, guard);
+    }
+}
+
 fn append(log: &Log, records: ValidatedRecords, epoch: i32, origin: AppendOrigin) {
+    records.batches.iter().for_each(|batch| verify(log, &batch.header));
     log.append_as_leader(records, LeaderEpoch(epoch), origin).unwrap();
     log.update_high_watermark(i64::MAX);
 }

@@ -1,8 +1,8 @@
-//! FindCoordinator: which broker coordinates a group. The first question creates `__consumer_offsets`.
+//! FindCoordinator: which broker coordinates a group or a transactional id. The first question creates the coordinators' topic.
 
 use super::Services;
 use super::group_fields::shared;
-use crate::base::topic_name::CONSUMER_OFFSETS;
+use crate::base::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::base::{BrokerId, ErrorCode};
 use crate::wire::messages::find_coordinator_response::Coordinator;
 use crate::wire::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
@@ -11,9 +11,6 @@ use std::sync::Arc;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
-
-/// Producers stop at this instead of asking again and again.
-const NO_TRANSACTIONS: &str = "This broker does not support transactions yet.";
 
 pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, WireError> {
     let body: FindCoordinatorRequest = request.decode()?;
@@ -48,20 +45,20 @@ fn failed(error: ErrorCode, message: &str) -> Coordinator {
 }
 
 fn find(services: &Arc<Services>, listener: &str, key_type: i8, key: &StrBytes) -> Coordinator {
-    match key_type {
-        GROUP => {}
-        TRANSACTION => return failed(ErrorCode::InvalidRequest, NO_TRANSACTIONS),
-        _ => return failed(ErrorCode::InvalidRequest, "Only groups have coordinators here."),
-    }
+    let (topic_name, index) = match key_type {
+        GROUP => (CONSUMER_OFFSETS, services.groups.partition_for(&shared(key))),
+        TRANSACTION => (TRANSACTION_STATE, services.transactions.partition_for(&shared(key))),
+        _ => return failed(ErrorCode::InvalidRequest, "Only groups and transactional ids have coordinators here."),
+    };
     const NOT_YET: &str = "The coordinator is not available.";
     let image = services.metadata.image();
-    let Some(topic) = image.topics.get(CONSUMER_OFFSETS) else {
+    let Some(topic) = image.topics.get(topic_name) else {
         // The client asks again; by then the topic is there.
         let auto_creation = services.auto_creation.clone();
-        tokio::spawn(async move { auto_creation.create(CONSUMER_OFFSETS).await });
+        tokio::spawn(async move { auto_creation.create(topic_name).await });
         return failed(ErrorCode::CoordinatorNotAvailable, NOT_YET);
     };
-    let partition = topic.partitions.get(&services.groups.partition_for(&shared(key)));
+    let partition = topic.partitions.get(&index);
     let leader = partition.map(|partition| partition.leader).filter(|leader| *leader != BrokerId::NONE);
     let endpoint = leader.and_then(|leader| image.brokers.get(&leader)).and_then(|broker| broker.endpoint(listener));
     match (leader, endpoint) {
@@ -82,7 +79,7 @@ mod tests {
     #[test]
     fn every_version_encodes() {
         for version in 0..=6 {
-            let found = failed(ErrorCode::InvalidRequest, NO_TRANSACTIONS);
+            let found = failed(ErrorCode::InvalidRequest, "no");
             let response = match version {
                 0..=3 => one(version, found),
                 _ => FindCoordinatorResponse::default().with_coordinators(vec![found.with_key(text("k"))]),

@@ -1,15 +1,17 @@
 //! Produce: the way of records into the log.
 //!
-//! Every partition is judged and appended on its own, in the order of the request. With acks=all the reply waits until the high
+//! Every partition is judged and appended on its own, in the order of the request: first all are judged, then, inside a transaction, its
+//! coordinator is asked (`produce_verified`), then all are appended. With acks=all the reply waits until the high
 //! watermark has passed what was appended; with acks=0 there is no reply, and an error closes the connection so that the
 //! producer looks for the leader again.
 
-use super::{Services, error};
+use super::{Services, error, produce_verified};
 use crate::base::{ErrorCode, LeaderEpoch, TopicPartition, time, topic_name};
 use crate::config::{CompressionType, LogConfig, TimestampType};
 use crate::log::{AppendOrigin, LogAppendInfo};
 use crate::record::{Compression, ValidatedRecords, ValidationError, ValidationRules, validate};
 use crate::replica::{Partition, ReplicaError, wait_committed};
+use crate::transaction::verifier::Verification;
 use crate::wire::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
@@ -39,47 +41,98 @@ struct Appended {
     pending: Option<(Arc<Partition>, i64)>,
 }
 
+/// One partition's records, judged but not appended.
+pub struct Prepared {
+    topic: usize,
+    index: i32,
+    pub result: Result<(Arc<Partition>, ValidatedRecords), Refusal>,
+}
+
+/// What is known of a request when its records have been judged.
+struct Produced {
+    header: RequestHeader,
+    listener: Arc<str>,
+    acks: i16,
+    timeout: Duration,
+    names: Vec<Arc<str>>,
+}
+
 pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, WireError> {
     let body = ProduceRequest::decode(&request)?;
-    let mut appended = Vec::new();
-    let mut names = Vec::with_capacity(body.topics.len());
+    let produced = Produced {
+        header: request.header.clone(),
+        listener: request.connection.listener.clone(),
+        acks: body.acks,
+        timeout: Duration::from_millis(body.timeout_ms.max(0) as u64),
+        names: body.topics.iter().map(|topic| topic.name.clone()).collect(),
+    };
+    let mut prepared = Vec::new();
     for (at, topic) in body.topics.into_iter().enumerate() {
         for partition in topic.partitions {
             let result = match body.acks {
-                -1..=1 => append(services, &request, &topic.name, partition.index, partition.records, body.acks),
+                -1..=1 => prepare(services, &request, &topic.name, partition.index, partition.records),
                 _ => Err(Refusal::code(ErrorCode::InvalidRequiredAcks)),
             };
-            let (response, pending) = match result {
-                Ok((partition, info)) => (accepted(&request.header, &info), Some((partition, info.last_offset + 1))),
-                Err(refusal) => (refused(&request.header, refusal), None),
-            };
-            let response = response.with_index(partition.index);
-            appended.push(Appended { topic: at, response, pending });
+            prepared.push(Prepared { topic: at, index: partition.index, result });
         }
-        names.push(topic.name);
     }
-    let header = request.header.clone();
-    if body.acks == ACKS_NONE {
+    let id = body.transactional_id;
+    match id.and_then(|id| produce_verified::question(&id, produced.header.version, &mut prepared)) {
+        None => append_all(services, produced, prepared),
+        Some(question) => match question.ask(services) {
+            Verification::Now(codes) => {
+                question.answered(&codes, &mut prepared);
+                append_all(services, produced, prepared)
+            }
+            Verification::Later(codes) => {
+                let services = services.clone();
+                Ok(Outcome::Alone(Box::pin(async move {
+                    question.answered(&codes.await, &mut prepared);
+                    match append_all(&services, produced, prepared) {
+                        Ok(outcome) => outcome.reply().await,
+                        Err(error) => not_encoded(&error),
+                    }
+                })))
+            }
+        },
+    }
+}
+
+fn not_encoded(error: &WireError) -> Reply {
+    tracing::error!(%error, "a Produce reply cannot be encoded");
+    Reply::Close
+}
+
+/// Appends what was not refused, and answers when it is as safe as was asked for.
+fn append_all(services: &Arc<Services>, produced: Produced, prepared: Vec<Prepared>) -> Result<Outcome, WireError> {
+    let mut appended = Vec::with_capacity(prepared.len());
+    for Prepared { topic, index, result } in prepared {
+        let result = result.and_then(|(partition, records)| {
+            let info = append_validated(&partition, records, produced.acks)?;
+            Ok((partition, info))
+        });
+        let (response, pending) = match result {
+            Ok((partition, info)) => (accepted(&produced.header, &info), Some((partition, info.last_offset + 1))),
+            Err(refusal) => (refused(&produced.header, refusal), None),
+        };
+        appended.push(Appended { topic, response: response.with_index(index), pending });
+    }
+    if produced.acks == ACKS_NONE {
         let failed = appended.iter().any(|one| one.response.error_code != 0);
         return Ok(if failed { Reply::Close } else { Reply::Nothing }.into());
     }
-    let listener = request.connection.listener.clone();
-    if body.acks != ACKS_ALL || is_committed(&mut appended) {
-        return Ok(reply(services, &header, &listener, &names, appended)?.into());
+    if produced.acks != ACKS_ALL || is_committed(&mut appended) {
+        return Ok(reply(services, &produced, appended)?.into());
     }
-    let timeout = Duration::from_millis(body.timeout_ms.max(0) as u64);
     let services = services.clone();
     Ok(Outcome::later(async move {
-        wait(&mut appended, timeout).await;
-        reply(&services, &header, &listener, &names, appended).unwrap_or_else(|error| {
-            tracing::error!(%error, "a Produce reply cannot be encoded");
-            Reply::Close
-        })
+        wait(&mut appended, produced.timeout).await;
+        reply(&services, &produced, appended).unwrap_or_else(|error| not_encoded(&error))
     }))
 }
 
 /// Why a partition's records were not taken.
-struct Refusal {
+pub struct Refusal {
     code: ErrorCode,
     message: Option<String>,
     /// Index within the batch, and what is wrong with the record (KIP-467).
@@ -87,11 +140,11 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn code(code: ErrorCode) -> Refusal {
+    pub fn code(code: ErrorCode) -> Refusal {
         Refusal { code, message: None, records: Vec::new() }
     }
 
-    fn because(code: ErrorCode, message: impl ToString) -> Refusal {
+    pub fn because(code: ErrorCode, message: impl ToString) -> Refusal {
         Refusal { code, message: Some(message.to_string()), records: Vec::new() }
     }
 }
@@ -112,14 +165,14 @@ impl From<ValidationError> for Refusal {
     }
 }
 
-fn append(
+/// Judges the records for a partition.
+fn prepare(
     services: &Services,
     request: &Request,
     topic: &str,
     number: i32,
     records: Option<Bytes>,
-    acks: i16,
-) -> Result<(Arc<Partition>, LogAppendInfo), Refusal> {
+) -> Result<(Arc<Partition>, ValidatedRecords), Refusal> {
     if topic_name::is_internal(topic) && request.client_id() != ADMIN_CLIENT {
         return Err(Refusal::because(
             ErrorCode::InvalidTopicException,
@@ -132,11 +185,7 @@ fn append(
     let validated = validate(records, &rules).inspect_err(|error| {
         tracing::debug!(partition = %TopicPartition::new(topic, number), %error, "records refused");
     })?;
-    if validated.batches.iter().any(|batch| batch.header.is_transactional()) {
-        return Err(Refusal::because(ErrorCode::InvalidTxnState, "transactions are not supported by this broker yet"));
-    }
-    let info = append_validated(&partition, validated, acks)?;
-    Ok((partition, info))
+    Ok((partition, validated))
 }
 
 fn append_validated(
@@ -235,15 +284,10 @@ fn settle(one: &mut Appended, result: Option<Result<(), ReplicaError>>) {
     one.response.error_code = code.code();
 }
 
-fn reply(
-    services: &Services,
-    header: &RequestHeader,
-    listener: &str,
-    names: &[impl AsRef<str>],
-    appended: Vec<Appended>,
-) -> Result<Reply, WireError> {
+fn reply(services: &Services, produced: &Produced, appended: Vec<Appended>) -> Result<Reply, WireError> {
+    let Produced { header, listener, names, .. } = produced;
     let named = |name: &str| TopicProduceResponse::default().with_name(TopicName(text(name)));
-    let mut topics: Vec<TopicProduceResponse> = names.iter().map(|name| named(name.as_ref())).collect();
+    let mut topics: Vec<TopicProduceResponse> = names.iter().map(|name| named(name)).collect();
     let mut leaders = BTreeSet::new();
     for mut one in appended {
         let Some(topic) = topics.get_mut(one.topic) else { continue };

@@ -55,6 +55,11 @@ pub static APIS: &[Api] = &[
     api(21, "DeleteRecords", 0..=2, Class::Data, delete_records::handle),
     api(22, "InitProducerId", 0..=5, Class::Data, init_producer_id::handle),
     api(23, "OffsetForLeaderEpoch", 0..=4, Class::Data, offset_for_leader_epoch::handle),
+    api(24, "AddPartitionsToTxn", 0..=5, Class::Data, add_partitions_to_txn::handle),
+    api(25, "AddOffsetsToTxn", 0..=4, Class::Data, add_offsets_to_txn::handle),
+    api(26, "EndTxn", 0..=4, Class::Data, end_txn::handle),
+    api(27, "WriteTxnMarkers", 0..=1, Class::Data, write_txn_markers::handle),
+    api(28, "TxnOffsetCommit", 0..=4, Class::Group, txn_offset_commit::handle),
     api(32, "DescribeConfigs", 0..=4, Class::Admin, describe_configs::handle),
     api(33, "AlterConfigs", 0..=2, Class::Admin, alter_configs::handle),
     api(35, "DescribeLogDirs", 0..=4, Class::Admin, describe_log_dirs::handle),
@@ -68,6 +73,9 @@ pub static APIS: &[Api] = &[
     api(56, "AlterPartition", 0..=3, Class::Controller, alter_partition::handle),
     api(57, "UpdateFeatures", 0..=1, Class::Controller, update_features::handle),
     api(60, "DescribeCluster", 0..=1, Class::Admin, describe_cluster::handle),
+    api(61, "DescribeProducers", 0..=0, Class::Admin, describe_producers::handle),
+    api(65, "DescribeTransactions", 0..=0, Class::Admin, describe_transactions::handle),
+    api(66, "ListTransactions", 0..=1, Class::Admin, list_transactions::handle),
     api(67, "AllocateProducerIds", 0..=0, Class::Controller, allocate_producer_ids::handle),
 ];
 

@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::hash::Hash;
 
+#[derive(Clone)]
 struct Deadline {
     at: Millis,
     /// The earliest time at which the heap has an entry for this key; later or equal ones never matter.
@@ -15,6 +16,7 @@ struct Deadline {
 }
 
 /// Deadlines by key.
+#[derive(Clone)]
 pub struct TimerQueue<K> {
     deadlines: HashMap<K, Deadline>,
     /// (time, insertion number, key): the number makes keys that are due at the same time come out in a fixed order.
@@ -23,6 +25,7 @@ pub struct TimerQueue<K> {
 }
 
 /// A key in the heap, which is ordered by time and insertion number alone.
+#[derive(Clone)]
 struct Slot<K>(K);
 
 impl<K> PartialEq for Slot<K> {

@@ -34,10 +34,7 @@ impl Gate {
             if opened.wait_for(|open| *open).await.is_err() {
                 return Reply::Close;
             }
-            match dispatch(request) {
-                Outcome::Now(reply) => reply,
-                Outcome::Later(reply) => reply.await,
-            }
+            dispatch(request).reply().await
         })
     }
 }

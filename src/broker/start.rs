@@ -7,17 +7,19 @@ use super::guardian::Guardian;
 use super::identity::{self, IdentityError};
 use super::local_channel::LocalChannels;
 use super::replication;
+use super::transactions::{Markers, ReplicatedTransactions};
 use crate::api::{self, Services};
 use crate::base::BrokerId;
-use crate::base::topic_name::CONSUMER_OFFSETS;
+use crate::base::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::config::BrokerConfig;
 use crate::controller::{self, AutoTopicCreation, ControllerHandle};
 use crate::group::GroupCoordinator;
 use crate::log::{LogError, LogManager, read_meta_properties, write_meta_properties};
 use crate::net::{NetError, Server};
+use crate::peer::{PeerConfig, Peers};
 use crate::replica::fetch_session::FetchSessionCache;
 use crate::replica::{MetadataCache, ReplicaManager, ReplicaParts};
-use crate::transaction::{ProducerIdManager, ZkProducerIdBlocks};
+use crate::transaction::{ProducerIdManager, TransactionCoordinator, Verifier, ZkProducerIdBlocks};
 use crate::zookeeper::configs;
 use crate::zookeeper::embedded::{self, EmbeddedConfig, EmbeddedError};
 use crate::zookeeper::paths::EntityConfig;
@@ -63,6 +65,7 @@ pub struct Running {
     controller: ControllerHandle,
     groups: Arc<GroupCoordinator>,
     replicas: Arc<ReplicaManager>,
+    transactions: Arc<TransactionCoordinator>,
     _registrar: Registrar,
 }
 
@@ -128,8 +131,22 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     }));
     let offsets = ReplicatedOffsets { replicas: replicas.clone(), timeout: millis(config.offsets_commit_timeout_ms) };
     let groups = GroupCoordinator::new(&config, Arc::new(offsets), data.clone());
-    replicas.add_listener(Arc::new(Coordinators { groups: groups.clone() }));
     let id_blocks = ZkProducerIdBlocks { zookeeper: zookeeper.clone(), broker: id };
+    let producer_ids = ProducerIdManager::new(Arc::new(id_blocks));
+    let peers = peers(&config, &metadata, data);
+    let markers = Markers {
+        replicas: replicas.clone(),
+        groups: groups.clone(),
+        metadata: metadata.clone(),
+        peers: peers.clone(),
+        zookeeper: zookeeper.clone(),
+        protocol: config.inter_broker_protocol,
+        timeout: millis(config.request_timeout_ms),
+    };
+    let transaction_log = Arc::new(ReplicatedTransactions { replicas: replicas.clone() });
+    let transactions =
+        TransactionCoordinator::new(&config, transaction_log, Arc::new(markers), producer_ids.clone(), data.clone());
+    replicas.add_listener(Arc::new(Coordinators { groups: groups.clone(), transactions: transactions.clone() }));
     follow_broker_epoch(&registrar, &replicas);
     let channels = Arc::new(LocalChannels {
         config: config.clone(),
@@ -143,6 +160,16 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     }
     let controller_client = replication::controller_client(&config, id, &controller, &metadata);
     replicas.start(Arc::new(replication::Alterer(controller_client)));
+    if let Some((topic, _)) = controller.topic(TRANSACTION_STATE).await? {
+        transactions.set_partition_count(topic.partitions.len() as i32);
+    }
+    let verifier = Verifier {
+        transactions: transactions.clone(),
+        metadata: metadata.clone(),
+        peers,
+        local: id,
+        is_enabled: config.transaction_partition_verification_enable,
+    };
     let auto_creation = AutoTopicCreation::new(controller.clone(), config.clone(), metadata.clone());
     dynamic.follow(logs.clone(), replicas.clone(), controller.clone());
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
@@ -153,7 +180,9 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
         replicas,
         fetch_sessions: FetchSessionCache::new(slots),
         groups: groups.clone(),
-        producer_ids: ProducerIdManager::new(Arc::new(id_blocks)),
+        transactions: transactions.clone(),
+        verifier,
+        producer_ids,
         controller: controller.clone(),
         auto_creation: Arc::new(auto_creation),
         zookeeper: zookeeper.clone(),
@@ -170,7 +199,18 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     }
     partitions_known(&services).await;
     gate.open();
-    Ok(Running { server, zookeeper, guardian, embedded, logs, controller, groups, replicas, _registrar: registrar })
+    Ok(Running {
+        server,
+        zookeeper,
+        guardian,
+        embedded,
+        logs,
+        controller,
+        groups,
+        transactions,
+        replicas,
+        _registrar: registrar,
+    })
 }
 
 /// Waits until the controller has said who leads the partitions that lie on this broker, so that its first answers are not errors.
@@ -257,6 +297,20 @@ fn follow_broker_epoch(registrar: &Registrar, replicas: &Arc<ReplicaManager>) {
     });
 }
 
+/// Connections to other brokers for coordinators, on the inter-broker listener.
+fn peers(config: &BrokerConfig, metadata: &Arc<MetadataCache>, data: &Handle) -> Arc<Peers> {
+    let (metadata, listener) = (metadata.clone(), config.inter_broker_listener_name.clone());
+    let peer = PeerConfig {
+        request_timeout: millis(config.request_timeout_ms),
+        ..PeerConfig::new(config.broker_id.to_string())
+    };
+    Arc::new(Peers::new(peer, data.clone(), move |broker| {
+        let image = metadata.image();
+        let endpoint = image.brokers.get(&broker)?.endpoint(&listener)?;
+        Some((endpoint.host.clone(), u16::try_from(endpoint.port).ok()?))
+    }))
+}
+
 fn millis(ms: i32) -> Duration {
     Duration::from_millis(ms.max(0) as u64)
 }
@@ -300,6 +354,7 @@ impl Running {
         // Who waits for a rebalance is answered, so that draining does not wait for it.
         self.groups.shutdown();
         self.replicas.stop_fetching();
+        self.transactions.shutdown();
         self.server.shutdown(DRAIN).await;
         close(self.logs).await;
         self.controller.stop().await;

@@ -41,11 +41,9 @@ impl From<&BrokerConfig> for GroupConfig {
     }
 }
 
-/// Java's `String.hashCode` brought into `0..count`: which partition coordinates a group or a transactional id.
+/// Which partition coordinates a group.
 pub fn partition_of(id: &str, count: i32) -> i32 {
-    let hash = id.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
-    // Kafka's `Utils.abs`: the one number without an absolute value becomes 0.
-    hash.checked_abs().unwrap_or(0) % count.max(1)
+    crate::base::coordinator_partition(id, count)
 }
 
 pub struct GroupCoordinator {

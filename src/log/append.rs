@@ -97,6 +97,9 @@ impl Log {
                 self.log_dir.set_offline(&format!("{}: {error}", segment.transaction_index.path().display()));
             }
         }
+        for batch in batches.iter().filter(|batch| batch.header.is_transactional()) {
+            writer.verifications.clear(ProducerId(batch.header.producer_id()));
+        }
         let next_offset = last.header.next_offset();
         writer.producers.set_end_offset(next_offset);
         self.publish_first_unstable(writer);
@@ -142,6 +145,10 @@ impl Log {
         let mut update = ProducerUpdate::default();
         for batch in batches.iter().filter(|batch| batch.header.has_producer_id()) {
             let marker = if batch.header.is_control() { self.marker_of(batch)? } else { None };
+            if is_first_of_transaction(writer, &batch.header) && origin != AppendOrigin::Replication {
+                let verified = writer.verifications.check(&batch.header);
+                verified.map_err(|error| self.producer_error(&batch.header, error))?;
+            }
             let checked = writer.producers.check(&mut update, &batch.header, marker, origin);
             checked.map_err(|error| self.producer_error(&batch.header, error))?;
         }
@@ -306,6 +313,12 @@ impl Log {
     pub(super) fn invalid(&self, reason: &'static str) -> LogError {
         LogError::InvalidBatch { log: self.topic_partition.clone(), reason }
     }
+}
+
+/// Data of a transaction that has not begun in this partition.
+fn is_first_of_transaction(writer: &Writer, header: &BatchHeader) -> bool {
+    let is_data = header.is_transactional() && !header.is_control();
+    is_data && !writer.producers.has_open_transaction(ProducerId(header.producer_id()))
 }
 
 fn find_duplicate(writer: &Writer, batches: &[ValidatedBatch], origin: AppendOrigin) -> Option<BatchMetadata> {

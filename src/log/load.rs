@@ -106,7 +106,7 @@ impl Log {
         let log_start = options.log_start.max(first.base_offset());
         let end = LogPosition { offset: next_offset, segment_base: active.base_offset(), position: active.size() };
         let snapshot_offset = snapshots.last().copied().unwrap_or(0);
-        let mut writer = Writer { producers, snapshot_offset };
+        let mut writer = Writer { producers, snapshot_offset, verifications: Default::default() };
         let high_watermark = options.high_watermark.clamp(log_start.min(next_offset), next_offset);
         writer.producers.on_high_watermark(high_watermark);
         let log = Arc::new_cyclic(|this| Log {

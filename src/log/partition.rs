@@ -13,8 +13,9 @@ use super::log_dir::LogDir;
 use super::producer_state::{ProducerEntry, ProducerStates};
 use super::segment::Segment;
 use super::transaction_index::AbortedTransaction;
+use super::verification::{VerificationGuard, Verifications};
 use super::{names, partition_metadata};
-use crate::base::{LeaderEpoch, Millis, TopicId, TopicPartition};
+use crate::base::{LeaderEpoch, Millis, ProducerEpoch, ProducerId, TopicId, TopicPartition};
 use crate::config::LogConfig;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -36,6 +37,7 @@ pub(super) struct Writer {
     pub producers: ProducerStates,
     /// Newest snapshot file.
     pub snapshot_offset: i64,
+    pub verifications: Verifications,
 }
 
 #[derive(Clone, Copy)]
@@ -203,6 +205,28 @@ impl Log {
         if !writer.producers.is_empty() {
             writer.producers.expire(now_ms, expiration_ms);
         }
+        writer.verifications.expire(now_ms, expiration_ms);
+    }
+
+    /// Before a producer's transactional batch: the question to its coordinator whether the transaction includes this partition. `None`
+    /// if it need not be asked, since the transaction has begun here. Batches of the group coordinator have no `sequence`.
+    pub fn begin_verification(
+        &self,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+        sequence: Option<i32>,
+        now_ms: Millis,
+    ) -> Option<VerificationGuard> {
+        let mut writer = self.writer.lock();
+        match writer.producers.has_open_transaction(producer) {
+            true => None,
+            false => writer.verifications.begin(producer, epoch, sequence, now_ms),
+        }
+    }
+
+    /// The coordinator said yes.
+    pub fn confirm_verification(&self, producer: ProducerId, guard: VerificationGuard) {
+        self.writer.lock().verifications.confirm(producer, guard);
     }
 
     /// Aborted transactions that a reader of the offsets in `from..to` must know.

@@ -118,7 +118,7 @@ pub enum ProducerError {
     InvalidEpoch {
         current: ProducerEpoch,
     },
-    /// A plain batch inside the producer's open transaction.
+    /// A plain batch inside the producer's open transaction, or a transactional one of which the coordinator does not know.
     InvalidTransactionState,
     CoordinatorFenced {
         epoch: i32,
@@ -175,6 +175,10 @@ impl ProducerStates {
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    pub fn has_open_transaction(&self, producer: ProducerId) -> bool {
+        self.entries.get(&producer).is_some_and(|entry| entry.transaction_first_offset.is_some())
     }
 
     /// The state covers the batches before this offset.

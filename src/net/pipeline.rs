@@ -2,7 +2,8 @@
 //!
 //! Kafka mutes a connection until the reply to its one request in flight has been sent, and clients rely on what follows from
 //! that: a request sees the effects of the one before it. So a request is dispatched only when nothing is owed. Produce after
-//! Produce is the exception: appends happen during dispatch, in order, and only the waiting for replicas overlaps.
+//! Produce is the exception: appends happen during dispatch, in order, and only the waiting for replicas overlaps. One that
+//! must ask a transaction coordinator before it appends holds the others back.
 
 use crate::wire::{Outcome, Reply, Request};
 use std::collections::VecDeque;
@@ -43,10 +44,11 @@ impl Pipeline {
     }
 
     pub fn push(&mut self, api_key: i16, outcome: Outcome) {
-        self.only_produce = api_key == PRODUCE_KEY && (self.only_produce || self.is_empty());
+        let may_be_overtaken = api_key == PRODUCE_KEY && !matches!(outcome, Outcome::Alone(_));
+        self.only_produce = may_be_overtaken && (self.only_produce || self.is_empty());
         self.owed.push_back(match outcome {
             Outcome::Now(reply) => Owed::Ready(reply),
-            Outcome::Later(future) => Owed::Waiting(future),
+            Outcome::Later(future) | Outcome::Alone(future) => Owed::Waiting(future),
         });
     }
 
@@ -143,6 +145,9 @@ mod tests {
         assert!(pipeline.admits(&request(0)) && pipeline.admits(&request(3)));
         let _first = later(&mut pipeline, 0);
         assert!(pipeline.has_room() && pipeline.admits(&request(0)) && !pipeline.admits(&request(3)));
+        let mut pipeline = Pipeline::default();
+        pipeline.push(0, Outcome::Alone(Box::pin(std::future::pending())));
+        assert!(!pipeline.has_room() && !pipeline.admits(&request(0)), "it has not appended yet");
         let mut pipeline = Pipeline::default();
         let _first = later(&mut pipeline, 11);
         assert!(!pipeline.has_room() && !pipeline.admits(&request(0)) && !pipeline.admits(&request(12)));

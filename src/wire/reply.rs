@@ -8,6 +8,7 @@ use std::fs::File;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 /// A piece of a reply.
 #[derive(Clone, Debug)]
@@ -43,15 +44,34 @@ pub enum Reply {
 }
 
 /// What a handler returns: a reply, or one that comes later. Requests of one connection are handled in order and answered
-/// in order, but the next one is handled while an earlier one is still `Later`.
+/// in order, but the next one may be handled while an earlier one is still `Later`.
 pub enum Outcome {
     Now(Reply),
     Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
+    /// As `Later`, but the request has not acted yet: the next one has to wait.
+    Alone(Pin<Box<dyn Future<Output = Reply> + Send>>),
 }
 
 impl Outcome {
     pub fn later(future: impl Future<Output = Reply> + Send + 'static) -> Outcome {
         Outcome::Later(Box::pin(future))
+    }
+
+    /// The reply if the future has it at once, else the future.
+    pub fn now_or_later(future: impl Future<Output = Reply> + Send + 'static) -> Outcome {
+        let mut future = Box::pin(future);
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(reply) => Outcome::Now(reply),
+            Poll::Pending => Outcome::Later(future),
+        }
+    }
+
+    /// Waits for the reply.
+    pub async fn reply(self) -> Reply {
+        match self {
+            Outcome::Now(reply) => reply,
+            Outcome::Later(reply) | Outcome::Alone(reply) => reply.await,
+        }
     }
 }
 

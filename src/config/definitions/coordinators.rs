@@ -84,13 +84,13 @@ pub(super) static COORDINATORS: &[Property] = properties! {
         "Segment size of the offsets topic."
     "producer.id.expiration.ms" Int = "86400000", AtLeast(1), Low, ClusterWide, Acts;
         "Idempotent producers that are silent for this long are forgotten."
-    "transaction.abort.timed.out.transaction.cleanup.interval.ms" Int = "10000", AtLeast(1), Low, ReadOnly, Ignored;
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms" Int = "10000", AtLeast(1), Low, ReadOnly, Acts;
         "How often transactions that timed out are aborted."
-    "transaction.max.timeout.ms" Int = "900000", AtLeast(1), High, ReadOnly, Ignored;
+    "transaction.max.timeout.ms" Int = "900000", AtLeast(1), High, ReadOnly, Acts;
         "Longest time-out a transactional producer may ask for."
-    "transaction.partition.verification.enable" Boolean = "true", Any, Low, ClusterWide, Ignored;
+    "transaction.partition.verification.enable" Boolean = "true", Any, Low, ClusterWide, Acts;
         "Partitions check with the coordinator that a transaction is under way."
-    "transaction.remove.expired.transaction.cleanup.interval.ms" Int = "3600000", AtLeast(1), Low, ReadOnly, Ignored;
+    "transaction.remove.expired.transaction.cleanup.interval.ms" Int = "3600000", AtLeast(1), Low, ReadOnly, Acts;
         "How often expired transactional ids are removed."
     "transaction.state.log.load.buffer.size" Int = "5242880", AtLeast(1), High, ReadOnly, Moot;
         "Read size when transactions are loaded."
@@ -102,6 +102,6 @@ pub(super) static COORDINATORS: &[Property] = properties! {
         "Replicas of the transaction topic."
     "transaction.state.log.segment.bytes" Int = "104857600", AtLeast(1), High, ReadOnly, Acts;
         "Segment size of the transaction topic."
-    "transactional.id.expiration.ms" Int = "604800000", AtLeast(1), High, ReadOnly, Ignored;
+    "transactional.id.expiration.ms" Int = "604800000", AtLeast(1), High, ReadOnly, Acts;
         "Transactional ids that are silent for this long are forgotten."
 };

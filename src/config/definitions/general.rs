@@ -104,7 +104,7 @@ pub(super) static GENERAL: &[Property] = properties! {
         "Bytes of requests that may wait; above it connections are not read. -1 sets no limit."
     "queued.max.requests" Int = "500", AtLeast(1), High, ReadOnly, Moot;
         "Requests that may wait before connections are no longer read."
-    "request.timeout.ms" Int = "30000", Any, High, ReadOnly, Ignored;
+    "request.timeout.ms" Int = "30000", Any, High, ReadOnly, Acts;
         "How long this broker waits for the answers to its own requests."
     "reserved.broker.max.id" Int = "1000", AtLeast(0), Medium, ReadOnly, Acts;
         "Highest id that may be configured; generated ids start above."

@@ -2,11 +2,11 @@
 
 use super::output::{Cleaned, KINDS};
 use super::*;
-use crate::base::LeaderEpoch;
+use crate::base::{LeaderEpoch, ProducerEpoch, ProducerId};
 use crate::config::{BrokerConfig, CleanupPolicy, LogConfig};
 use crate::log::AppendOrigin;
 use crate::log::names::FileKind;
-use crate::record::{BatchBuilder, ValidatedRecords, batches};
+use crate::record::{BatchBuilder, BatchHeader, ValidatedRecords, batches};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -55,7 +55,16 @@ fn fill(log: &Log) -> BTreeMap<String, String> {
     newest
 }
 
+/// As the partition's leader does after the coordinator's answer: without it no transaction begins.
+fn verify(log: &Log, header: &BatchHeader) {
+    let (producer, epoch) = (ProducerId(header.producer_id()), ProducerEpoch(header.producer_epoch()));
+    if let Some(guard) = log.begin_verification(producer, epoch, None, 0) {
+        log.confirm_verification(producer, guard);
+    }
+}
+
 fn append(log: &Log, batch: crate::record::ValidatedBatch, origin: AppendOrigin) {
+    verify(log, &batch.header);
     log.append_as_leader(ValidatedRecords::from_batch(batch), LeaderEpoch(1), origin).unwrap();
     log.update_high_watermark(i64::MAX);
 }
