@@ -29,3 +29,30 @@ go_program() {
         die "go build failed for $1 (its go.mod names the version of Go that it needs)"
     echo "$TARGET/compat/bin/$1"
 }
+
+# apps_libs: Kafka Streams, Connect and MirrorMaker 2 of the reference, in $APPS_LIBS; safe when several ask at once.
+APPS_LIBS=$TARGET/compat/apps/libs
+apps_libs() {
+    local pom=$ROOT/compat/apps-jars/pom.xml stamp
+    stamp=$TARGET/compat/apps/.complete-$(cksum <"$pom" | cut -d' ' -f1)
+    [ -e "$stamp" ] && return 0
+    need java default-jre-headless
+    need mvn maven
+    mkdir -p "$TARGET/compat/apps"
+    (
+        flock 9
+        [ -e "$stamp" ] && exit 0
+        rm -rf "$APPS_LIBS"
+        mvn -q -B -f "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$APPS_LIBS" \
+            </dev/null >"$TARGET/compat/apps/fetch.log" 2>&1 || { cat "$TARGET/compat/apps/fetch.log" >&2; exit 1; }
+        touch "$stamp"
+    ) 9>"$TARGET/compat/apps/.lock" || die "the jars of Streams, Connect and MirrorMaker could not be fetched"
+}
+
+# app CLASSPATH CLASS ARGS...: a small JVM in place of this shell; its log goes to stderr.
+app() {
+    local classpath=$1
+    shift
+    exec java -Xmx192m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Xshare:auto \
+        -Dlog4j.configuration="file:$ROOT/scripts/kafka-jars/tools-log4j.properties" -cp "$classpath" "$@"
+}

@@ -10,6 +10,7 @@ mod answer;
 mod commit;
 pub mod consumer_protocol;
 mod coordinator;
+mod digest;
 mod join;
 mod log;
 pub mod member;

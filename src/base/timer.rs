@@ -106,6 +106,11 @@ impl<K: Clone + Eq + Hash> TimerQueue<K> {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
+    /// All deadlines, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, Millis)> {
+        self.deadlines.iter().map(|(key, deadline)| (key, deadline.at))
+    }
+
     pub fn len(&self) -> usize {
         self.deadlines.len()
     }

@@ -159,6 +159,7 @@ fn add_member(step: &mut Step<'_>, group: &mut Group, token: ReplyToken, member_
 }
 
 /// A static member's new id while it is being stored, and what to go back to if that fails.
+#[derive(Clone)]
 pub(super) struct StaticJoin {
     pub group: Arc<str>,
     old_id: Arc<str>,

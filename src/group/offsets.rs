@@ -15,7 +15,7 @@ pub struct Committed {
     pub value: OffsetValue,
 }
 
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Offsets {
     topics: HashMap<Arc<str>, BTreeMap<i32, Committed>>,
     /// By producer: commits whose transaction is open.

@@ -79,10 +79,11 @@ impl Step<'_> {
 }
 
 /// The coordinator of one partition.
+#[derive(Clone)]
 pub struct GroupShard {
     config: Arc<GroupConfig>,
     pub(super) groups: HashMap<Arc<str>, Group>,
-    timers: TimerQueue<TimerKey>,
+    pub(super) timers: TimerQueue<TimerKey>,
     pub(super) writes: Writes,
     pub(super) transactions: Transactions,
     loading: bool,

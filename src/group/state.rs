@@ -49,6 +49,7 @@ pub enum JoinWait {
     Rejoin,
 }
 
+#[derive(Clone)]
 pub struct Group {
     pub id: Arc<str>,
     state: GroupState,

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A marker that is in the log before memory has what it ends.
+#[derive(Clone)]
 struct EarlyMarker {
     after: WriteToken,
     producer: ProducerId,
@@ -17,7 +18,7 @@ struct EarlyMarker {
     reply: ReplyToken,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Transactions {
     /// Groups with offsets of an open transaction.
     groups: HashMap<ProducerId, BTreeSet<Arc<str>>>,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What an append is for: decides what happens when it ends.
+#[derive(Clone)]
 pub(super) enum Purpose {
     /// The leader's assignment of a generation.
     Assignment { group: Arc<str>, generation: i32 },
@@ -27,12 +28,13 @@ pub(super) enum Purpose {
     Housekeeping { group: Arc<str> },
 }
 
+#[derive(Clone)]
 pub(super) struct OpenWrite {
     pub batch: Arc<Batch>,
     purpose: Purpose,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Writes {
     last_token: u64,
     open: BTreeMap<WriteToken, OpenWrite>,

@@ -39,6 +39,8 @@ pub struct Joining {
     pub rebalance_ms: i32,
     pub require_known_id: bool,
     pub skip_assignment: bool,
+    /// The id that the driver draws; counted if empty.
+    pub new_id: String,
 }
 
 impl Joining {
@@ -53,6 +55,7 @@ impl Joining {
             rebalance_ms: REBALANCE_MS,
             require_known_id: false,
             skip_assignment: false,
+            new_id: String::new(),
         }
     }
 
@@ -81,6 +84,7 @@ pub fn subscription(topics: &[&str]) -> Bytes {
     bytes.into()
 }
 
+#[derive(Clone)]
 pub struct Harness {
     pub shard: GroupShard,
     pub now_ms: i64,
@@ -157,6 +161,16 @@ impl Harness {
         self.event(Event::Appended(token, result));
     }
 
+    /// Ends the oldest append with an error, although its records are in the log.
+    pub fn complete_unheard(&mut self, error: ErrorCode) {
+        let (token, batch) = self.pending.pop_front().expect("an append is under way");
+        for record in &batch.records {
+            self.log.push((self.next_offset, record.clone()));
+            self.next_offset += 1;
+        }
+        self.event(Event::Appended(token, Err(error)));
+    }
+
     pub fn event(&mut self, event: Event) {
         let mut effects = Vec::new();
         self.shard.step(self.now(), event, &mut effects);
@@ -180,12 +194,18 @@ impl Harness {
         self.now_ms = end;
     }
 
-    /// Another coordinator takes over from the log.
-    pub fn reload(&mut self) {
+    /// What another coordinator reads from the log.
+    pub fn loaded(&self) -> GroupShard {
         let mut shard = GroupShard::new(Arc::new(self.config.clone()));
         for (offset, record) in &self.log {
             shard.replay(self.now(), record.clone(), *offset, None);
         }
+        shard
+    }
+
+    /// Another coordinator takes over from the log.
+    pub fn reload(&mut self) {
+        let shard = self.loaded();
         let old = std::mem::replace(&mut self.shard, shard);
         let mut effects = Vec::new();
         old.unload(&mut effects);
@@ -206,7 +226,10 @@ impl Harness {
 
     pub fn send_join(&mut self, joining: Joining) -> u64 {
         self.ids += 1;
-        let new_member_id = format!("m{}", self.ids);
+        let new_member_id = match joining.new_id.as_str() {
+            "" => format!("m{}", self.ids),
+            drawn => drawn.to_owned(),
+        };
         let protocols = joining.protocols.iter();
         let request = JoinRequest {
             group: GROUP.into(),

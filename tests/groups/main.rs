@@ -3,6 +3,7 @@
 mod driver;
 mod harness;
 mod joining;
+mod model;
 mod offsets;
 mod random;
 mod records;
