@@ -1,0 +1,227 @@
+//! What must hold in every state of a cluster, and what must be true of its history.
+//!
+//! Of a partition: one leader per epoch, elected from the ISR; the ISR within the replicas; what is committed is on every member of the
+//! ISR, on every later leader, and never taken back. Of controllers: their epochs only grow, one acts per epoch, and what an older
+//! one writes does not count. Of clients: what was acknowledged was on enough replicas and survives; what a consumer has read
+//! stays what it was.
+
+use super::keeper::Keeper;
+use super::process::Process;
+use super::world::{BROKERS, MIN_ISR, PARTITIONS, TOPIC};
+use ottla::base::{BrokerId, ControllerEpoch, LeaderEpoch};
+use ottla::replica::Partition;
+use ottla::zookeeper::paths::{self, PartitionState};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Partition and offset.
+pub type Place = (i32, i64);
+
+pub struct Observed {
+    pub violation: Option<String>,
+    pub trace: Vec<String>,
+    /// Version and content of each partition's state in ZooKeeper.
+    states: BTreeMap<i32, (i32, PartitionState)>,
+    controller_epoch: i32,
+    active: BTreeMap<ControllerEpoch, u64>,
+    leaders: BTreeMap<(i32, LeaderEpoch), Led>,
+    committed: BTreeMap<i32, i64>,
+    /// Where the logs of brokers ended when they died.
+    left: BTreeMap<i32, BTreeMap<i32, i64>>,
+    pub acknowledged: BTreeMap<Place, String>,
+    pub read: BTreeMap<Place, String>,
+    pub elections: usize,
+}
+
+struct Led {
+    /// A broker that comes back while it is still the leader goes on in its epoch.
+    broker: i32,
+    life: u64,
+    high_watermark: i64,
+}
+
+impl Observed {
+    pub fn new() -> Observed {
+        Observed {
+            violation: None,
+            trace: Vec::new(),
+            states: BTreeMap::new(),
+            controller_epoch: 0,
+            active: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            left: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            read: BTreeMap::new(),
+            elections: 0,
+        }
+    }
+
+    pub fn note(&mut self, what: String) {
+        self.trace.push(format!("{:>6} {what}", super::clock::now_ms()));
+    }
+
+    /// The first violation is the one to look at.
+    pub fn fail(&mut self, what: String) {
+        self.note(format!("VIOLATION {what}"));
+        self.violation.get_or_insert(what);
+    }
+
+    fn require(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.fail(what());
+        }
+    }
+
+    pub fn dies(&mut self, process: &Process) {
+        self.left.insert(process.id, process.log_ends());
+    }
+
+    pub fn look(&mut self, keeper: &Keeper, processes: &[Arc<Process>]) {
+        if self.violation.is_some() {
+            return;
+        }
+        self.look_at_controllers(keeper, processes);
+        for partition in 0..PARTITIONS {
+            self.look_at_state(keeper, partition);
+            self.look_at_leaders(processes, partition);
+        }
+    }
+
+    fn look_at_controllers(&mut self, keeper: &Keeper, processes: &[Arc<Process>]) {
+        let stored =
+            keeper.text(paths::CONTROLLER_EPOCH).and_then(|(data, _)| String::from_utf8(data).ok()?.parse().ok());
+        let stored: i32 = stored.unwrap_or(0);
+        let before = self.controller_epoch;
+        self.require(stored >= before, || format!("/controller_epoch went from {before} to {stored}"));
+        self.controller_epoch = stored;
+        for process in processes {
+            let Some(epoch) = process.active_epoch() else { continue };
+            let first = *self.active.entry(epoch).or_insert(process.life);
+            self.require(first == process.life, || format!("two controllers of epoch {epoch}"));
+        }
+    }
+
+    fn look_at_state(&mut self, keeper: &Keeper, partition: i32) {
+        let Some((data, version)) = keeper.text(&paths::partition_state(TOPIC, partition)) else { return };
+        let before = self.states.get(&partition).cloned();
+        if before.as_ref().is_some_and(|(seen, _)| *seen == version) {
+            return;
+        }
+        let state = match PartitionState::parse(&data) {
+            Ok(state) => state,
+            Err(error) => return self.fail(format!("the state of {partition} cannot be read: {error}")),
+        };
+        self.note(format!("partition {partition}: {} epoch {} isr {:?}", state.leader, state.leader_epoch, state.isr));
+        let members = state.isr.iter().all(|member| (1..=BROKERS).contains(&member.0));
+        self.require(members && !state.isr.is_empty(), || format!("ISR {:?} of {partition}", state.isr));
+        let leads = state.leader == BrokerId::NONE || state.isr.contains(&state.leader);
+        self.require(leads, || format!("{} leads {partition} outside its ISR {:?}", state.leader, state.isr));
+        if let Some((_, old)) = &before {
+            self.require(state.controller_epoch >= old.controller_epoch, || {
+                format!("a controller of epoch {} wrote over one of {}", state.controller_epoch, old.controller_epoch)
+            });
+            let grows = state.leader_epoch > old.leader_epoch
+                || (state.leader_epoch == old.leader_epoch && state.leader == old.leader);
+            self.require(grows, || format!("leader {} of {partition} has epoch {}", state.leader, state.leader_epoch));
+            if state.leader != old.leader && state.leader != BrokerId::NONE {
+                self.elections += 1;
+                let elected = old.isr.contains(&state.leader);
+                self.require(elected, || {
+                    format!("{} was elected for {partition} from outside {:?}", state.leader, old.isr)
+                });
+            }
+        }
+        self.states.insert(partition, (version, state));
+    }
+
+    fn look_at_leaders(&mut self, processes: &[Arc<Process>], partition: i32) {
+        let hosted = |process: &Process| process.replicas()?.hosted(TOPIC, partition);
+        for process in processes {
+            let Some(led) = hosted(process).filter(|hosted| hosted.is_leader()) else { continue };
+            self.look_at_leader(process, partition, &led);
+            let high_watermark = led.log().high_watermark();
+            for member in led.leadership().isr {
+                let holder =
+                    processes.iter().find(|process| process.id == member.0).and_then(|process| hosted(process));
+                let end = holder.map(|holder| holder.log().log_end_offset());
+                self.require(end.is_none_or(|end| end >= high_watermark), || {
+                    format!("{member} is in the ISR of {partition} up to {end:?}, but {high_watermark} is committed")
+                });
+            }
+        }
+    }
+
+    fn look_at_leader(&mut self, process: &Process, partition: i32, led: &Partition) {
+        let epoch = led.leader_epoch();
+        let (high_watermark, end) = (led.log().high_watermark(), led.log().log_end_offset());
+        let committed = self.committed.get(&partition).copied().unwrap_or(0);
+        match self.leaders.get(&(partition, epoch)).map(|seen| (seen.broker, seen.life, seen.high_watermark)) {
+            None => self.require(end >= committed, || {
+                format!("{} leads {partition} in epoch {epoch} up to {end}, but {committed} was committed", process.id)
+            }),
+            Some((broker, life, before)) => {
+                self.require(broker == process.id, || format!("two leaders of {partition} in epoch {epoch}"));
+                self.require(high_watermark >= before || life != process.life, || {
+                    format!("the high watermark of {partition} went from {before} to {high_watermark} in epoch {epoch}")
+                });
+            }
+        }
+        self.leaders.insert((partition, epoch), Led { broker: process.id, life: process.life, high_watermark });
+        self.committed.insert(partition, committed.max(high_watermark));
+    }
+
+    /// A producer has its acknowledgement.
+    pub fn acknowledge(&mut self, processes: &[Arc<Process>], (partition, offset): Place, value: String) {
+        let mut ends = self.left.clone();
+        ends.extend(processes.iter().map(|process| (process.id, process.log_ends())));
+        let holders = ends.values().filter(|ends| ends.get(&partition).is_some_and(|end| *end > offset)).count();
+        self.require(holders >= MIN_ISR as usize, || {
+            format!("{value} at {partition}:{offset} was acknowledged when {holders} replicas had it")
+        });
+        self.note(format!("acknowledged {value} at {partition}:{offset}"));
+        if let Some(before) = self.acknowledged.insert((partition, offset), value.clone()) {
+            self.fail(format!("{before} and {value} are both acknowledged at {partition}:{offset}"));
+        }
+    }
+
+    /// A consumer has read something.
+    pub fn consume(&mut self, (partition, offset): Place, value: String) {
+        match self.read.get(&(partition, offset)) {
+            None => drop(self.read.insert((partition, offset), value)),
+            Some(before) if *before == value => {}
+            Some(before) => self.fail(format!("{partition}:{offset} was read as {before}, and then as {value}")),
+        }
+    }
+
+    /// The state in ZooKeeper, if every replica is in sync.
+    pub fn whole(&self, partition: i32) -> Option<&PartitionState> {
+        let (_, state) = self.states.get(&partition)?;
+        (state.isr.len() == BROKERS as usize && state.leader != BrokerId::NONE).then_some(state)
+    }
+
+    /// When all is quiet: every replica has the same records, and all that was promised is there.
+    pub fn settle(&mut self, partition: i32, logs: &BTreeMap<i32, Vec<String>>) {
+        let mut logs = logs.iter();
+        let Some((first, records)) = logs.next() else { return };
+        for (other, theirs) in logs {
+            let differs = records.iter().zip(theirs).position(|(one, other)| one != other);
+            self.require(differs.is_none() && records.len() == theirs.len(), || {
+                format!(
+                    "the logs of {first} and {other} differ in {partition} from {differs:?} on: {} and {} records",
+                    records.len(),
+                    theirs.len()
+                )
+            });
+        }
+        let promises = [("acknowledged", self.acknowledged.clone()), ("read", self.read.clone())];
+        for (promised, places) in promises {
+            for ((_, offset), value) in places.range((partition, 0)..(partition + 1, 0)) {
+                let kept = records.get(*offset as usize);
+                self.require(kept == Some(value), || {
+                    format!("{value} was {promised} at {partition}:{offset}, where now is {kept:?}")
+                });
+            }
+        }
+    }
+}
