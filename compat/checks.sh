@@ -30,8 +30,8 @@ has() {
 
 lacks() {
     ! grep -Eq -- "$1" "$2" && return 0
-    echo "a line matches '$1' in:"
-    head -c 2000 "$2"
+    echo "a line matches '$1':"
+    grep -E -- "$1" "$2" | head -c 2000
     return 1
 }
 

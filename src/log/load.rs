@@ -13,11 +13,11 @@ use super::names::{self, FileKind};
 use super::partition::{HighWatermark, Log, LogPosition, StoredTopicId, Writer};
 use super::partition_dir::{self, Files};
 use super::producer_state::{ProducerEntry, ProducerStates, is_expired};
-use super::recovery::{Recovered, Replay, first_to_recover, rebuild_indexes, recover_segment, replay_producers};
+use super::recovery::{Gap, Recovered, Replay, first_to_recover, rebuild_indexes, recover_segment, replay_producers};
 use super::segment::Segment;
 use super::{partition_metadata, producer_snapshot};
 use crate::base::time::monotonic_ms;
-use crate::base::{Millis, TopicPartition};
+use crate::base::{Millis, TopicId, TopicPartition};
 use crate::config::LogConfig;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -84,7 +84,7 @@ impl Log {
         background: Arc<Background>,
         options: LoadOptions,
     ) -> Result<Arc<Log>, LogError> {
-        let topic_id = partition_metadata::read(&dir)?;
+        let topic_id = read_topic_id(&dir)?;
         let mut loader = Loader {
             dir: &dir,
             background: &background,
@@ -139,8 +139,8 @@ impl Log {
 
 impl Loader<'_> {
     fn run(&mut self) -> Result<(), LogError> {
-        self.load_epochs()?;
         let files = partition_dir::tidy(self.dir)?;
+        self.load_epochs(&files)?;
         self.snapshots = files.of(FileKind::ProducerSnapshot).collect();
         self.open_segments(&files)?;
         if self.segments.is_empty() {
@@ -179,8 +179,17 @@ impl Loader<'_> {
         self.remove_snapshots(|_| true)
     }
 
-    fn load_epochs(&mut self) -> Result<(), LogError> {
-        match read_epochs(&self.dir.join(names::LEADER_EPOCHS)) {
+    fn load_epochs(&mut self, files: &Files) -> Result<(), LogError> {
+        let path = self.dir.join(names::LEADER_EPOCHS);
+        let has_records = files.of(FileKind::Log).any(|offset| files.size(offset, FileKind::Log) > 0);
+        let read = match read_epochs(&path) {
+            // With no epochs in it the file still has two lines.
+            Ok(_) if has_records && fs::metadata(&path).map_or(0, |file| file.len()) == 0 => {
+                Err(LogError::corrupt(&path, "is missing or empty beside a log that has records"))
+            }
+            read => read,
+        };
+        match read {
             Ok(entries) => {
                 self.epochs = LeaderEpochCache::from_entries(entries.clone());
                 self.stored_epochs = entries;
@@ -249,9 +258,12 @@ impl Loader<'_> {
             let segment = Arc::clone(&self.segments[at]);
             let next_base = self.segments.get(at + 1).map(|next| next.base_offset());
             let mut replay = Replay { producers: &mut self.producers, epochs: &mut self.epochs };
-            let Recovered { next_offset, damage } =
+            let Recovered { next_offset, damage, gap } =
                 recover_segment(&segment, next_base, &mut replay, self.options.config.index_interval_bytes)?;
             self.next_offset = next_offset;
+            if let Some(Gap { position, from, to }) = gap.filter(|_| !self.options.config.cleanup_policy.compact) {
+                tracing::warn!(segment = %segment.path().display(), position, from, to, "offsets are missing");
+            }
             if let Some(damage) = damage {
                 let later = self.segments.split_off(at + 1);
                 tracing::warn!(segment = %segment.path().display(), position = damage.position, next_offset,
@@ -331,6 +343,21 @@ impl Loader<'_> {
         let bases: Vec<i64> = self.segments.iter().map(|segment| segment.base_offset()).collect();
         let end = self.next_offset;
         self.remove_snapshots(|offset| offset != end && bases.binary_search(&offset).is_err())
+    }
+}
+
+/// A damaged topic id is not guessed: the partition is refused. Beside a log without records nothing is lost with it.
+fn read_topic_id(dir: &Path) -> Result<Option<TopicId>, LogError> {
+    match partition_metadata::read(dir) {
+        Err(error @ LogError::Corrupt { .. }) => {
+            if partition_dir::has_records(dir)? {
+                return Err(error);
+            }
+            tracing::warn!(%error, "topic id is forgotten: the log has no records");
+            partition_metadata::remove(dir)?;
+            Ok(None)
+        }
+        read => read,
     }
 }
 

@@ -17,6 +17,8 @@ use std::sync::{Arc, OnceLock};
 pub struct LogDir {
     path: PathBuf,
     offline: AtomicBool,
+    /// A log in it still has to be recovered, by a later start.
+    incomplete: AtomicBool,
     lock: Mutex<Option<DirLock>>,
     /// Called once, when the directory goes offline.
     on_failure: OnceLock<Arc<dyn Fn() + Send + Sync>>,
@@ -27,8 +29,14 @@ pub struct LogDir {
 impl LogDir {
     /// A directory that this process holds the lock of.
     pub fn new(path: PathBuf, lock: Option<DirLock>) -> LogDir {
-        let (lock, on_failure) = (Mutex::new(lock), OnceLock::new());
-        LogDir { path, offline: AtomicBool::new(false), lock, on_failure, written: Mutex::default() }
+        LogDir {
+            path,
+            offline: AtomicBool::new(false),
+            incomplete: AtomicBool::new(false),
+            lock: Mutex::new(lock),
+            on_failure: OnceLock::new(),
+            written: Mutex::default(),
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -54,6 +62,15 @@ impl LogDir {
         if self.on_failure.set(on_failure.clone()).is_ok() && self.is_offline() {
             on_failure();
         }
+    }
+
+    /// A log that was not recovered stays behind: the next stop of this directory is not a clean one.
+    pub fn set_incomplete(&self) {
+        self.incomplete.store(true, Ordering::Release);
+    }
+
+    pub fn is_incomplete(&self) -> bool {
+        self.incomplete.load(Ordering::Acquire)
     }
 
     pub fn check_online(&self) -> Result<(), LogError> {

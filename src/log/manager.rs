@@ -284,6 +284,9 @@ impl LogManager {
         }
         logs.iter().for_each(|log| log.mark_flushed());
         self.write_checkpoints(dir)?;
+        if dir.is_incomplete() {
+            return Ok(());
+        }
         let marker = dir.path().join(names::CLEAN_SHUTDOWN);
         replace_file(&marker, CLEAN_SHUTDOWN_CONTENT, Durability::Synced).at(&marker)
     }
@@ -291,6 +294,7 @@ impl LogManager {
     pub(super) fn write_checkpoints(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
         self.write_high_watermarks(dir)?;
         self.write_recovery_points(dir)?;
+        self.write_cleaner_offsets(dir)?;
         self.write_log_starts(dir)
     }
 

@@ -47,6 +47,12 @@ pub fn write_meta_properties(dir: &Path, broker_id: BrokerId, cluster_id: &str) 
 fn parse(text: &str) -> Result<MetaProperties, String> {
     let mut meta = MetaProperties::default();
     let mut version = None;
+    if let Some(last) = text.lines().last().filter(|_| !text.ends_with('\n'))
+        && [BROKER_ID, CLUSTER_ID].iter().any(|key| last.trim().starts_with(key))
+    {
+        // Both brokers end every line: this may be half of an id.
+        return Err(format!("is cut off in its last line, `{last}`; end the line if it is right"));
+    }
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', '!'])) {
         let (key, value) = line.split_once(['=', ':']).ok_or_else(|| format!("bad line `{line}`"))?;
         let value = unescape(value.trim());
@@ -136,6 +142,7 @@ mod tests {
             ("broker.id=1\n", "no version"),
             ("version=0\nbroker.id=x\n", "not a number"),
             ("garbage\n", "bad line"),
+            ("version=0\nbroker.id=10", "cut off"),
         ] {
             assert!(parse(text).unwrap_err().contains(says), "{text}");
         }

@@ -36,7 +36,7 @@ struct Loading<'a> {
     reported_ms: Mutex<i64>,
 }
 
-/// Loads the logs. A log whose disk fails takes its directory offline; one that contradicts itself stops the start.
+/// Loads the logs. A log whose disk fails takes its directory offline; one that contradicts itself is left out.
 pub(super) fn load_in_parallel(
     found: Vec<FoundLog>,
     background: &Arc<Background>,
@@ -108,6 +108,12 @@ impl Loading<'_> {
                 }
                 Err(LogError::Storage { path, source }) => {
                     found.dir.set_offline(&format!("{}: {source}", path.display()));
+                }
+                Err(error @ LogError::Corrupt { .. }) => {
+                    tracing::error!(log = %found.partition, %error, "partition is refused; the others go on without it");
+                    if !found.options.is_clean {
+                        found.dir.set_incomplete();
+                    }
                 }
                 Err(error) => *self.error.lock() = Some(error),
             }

@@ -44,6 +44,20 @@ pub(super) fn tidy(dir: &Path) -> Result<Files, LogError> {
     Ok(list(dir)?.0)
 }
 
+/// Whether any log in the directory, even one that waits to be swapped in, is more than empty.
+pub(super) fn has_records(dir: &Path) -> Result<bool, LogError> {
+    for entry in fs::read_dir(dir).at(dir)? {
+        let entry = entry.at(dir)?;
+        let parsed = entry.file_name().to_str().and_then(parse_file_name);
+        if let Some((_, FileKind::Log, Transit::None | Transit::Swap)) = parsed
+            && entry.metadata().at(dir)?.len() > 0
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn list(dir: &Path) -> Result<(Files, Vec<FoundFile>), LogError> {
     let (mut files, mut found) = (Files::default(), Vec::new());
     for entry in fs::read_dir(dir).at(dir)? {

@@ -40,6 +40,11 @@ pub fn write(dir: &Path, id: TopicId, durability: Durability) -> Result<(), LogE
     replace_file(&path, format!("version: 0\ntopic_id: {id}").as_bytes(), durability).at(&path)
 }
 
+pub fn remove(dir: &Path) -> Result<(), LogError> {
+    let path = dir.join(names::PARTITION_METADATA);
+    fs::remove_file(&path).at(&path)
+}
+
 /// Has what [`write`] wrote survive a power cut.
 pub fn sync(dir: &Path, id: TopicId) -> Result<(), LogError> {
     let path = dir.join(names::PARTITION_METADATA);

@@ -101,11 +101,21 @@ pub(super) struct Damage {
     pub reason: &'static str,
 }
 
+/// Offsets that no batch has. A compacted log is full of them; elsewhere something is lost, or one batch has moved.
+#[derive(Debug)]
+pub(super) struct Gap {
+    pub position: u64,
+    pub from: i64,
+    pub to: i64,
+}
+
 /// How a segment came out of recovery.
 #[derive(Debug)]
 pub(super) struct Recovered {
     pub next_offset: i64,
     pub damage: Option<Damage>,
+    /// The first one.
+    pub gap: Option<Gap>,
 }
 
 /// Checks every batch, rebuilds the indexes, and cuts the file where the first unsound batch begins. `next_base` is that of
@@ -123,7 +133,7 @@ pub(super) fn recover_segment(
     let mut builder = IndexBuilder::new(index_interval_bytes);
     let mut scanner = Scanner::new(&file, 0, size);
     let mut next_offset = segment.base_offset();
-    let mut damage = None;
+    let (mut damage, mut gap) = (None, None);
     loop {
         let (position, reason) = match scanner.next_checked().at(path)? {
             Step::End => break,
@@ -135,6 +145,10 @@ pub(super) fn recover_segment(
                 (batch.position, "has an offset out of the segment's reach")
             }
             Step::Batch(batch) => {
+                // Of older formats a wrapper tells only its last offset.
+                if gap.is_none() && batch.header.is_some() && batch.position > 0 && batch.base_offset > next_offset {
+                    gap = Some(Gap { position: batch.position, from: next_offset, to: batch.base_offset });
+                }
                 builder.add(&batch);
                 for aborted in replay.add(&batch, || Ok(scanner.body(&batch).to_vec())).at(path)? {
                     segment.transaction_index.push(&aborted).at(path)?;
@@ -152,7 +166,10 @@ pub(super) fn recover_segment(
     if next_base.is_some() {
         segment.flush_indexes().at(path)?;
     }
-    Ok(Recovered { next_offset, damage })
+    if let Some(next) = next_base.filter(|next| next_offset < *next && gap.is_none() && damage.is_none()) {
+        gap = Some(Gap { position: size, from: next_offset, to: next });
+    }
+    Ok(Recovered { next_offset, damage, gap })
 }
 
 /// Base offsets lie outside the checksum: one that reaches into the next segment, or further than an index can say, is wrong.
