@@ -13,6 +13,7 @@ mod identity;
 mod local_channel;
 mod remote_channel;
 mod replication;
+mod shutdown;
 mod signals;
 mod start;
 mod transactions;

@@ -22,7 +22,7 @@ pub mod values;
 pub mod versions;
 pub mod zookeeper;
 
-pub use broker_config::{BrokerConfig, Endpoint, LogCleanerConfig};
+pub use broker_config::{BrokerConfig, ControlledShutdownConfig, Endpoint, LogCleanerConfig};
 pub use error::ConfigError;
 pub use load::{Loaded, load};
 pub use log_config::{CleanupPolicy, CompressionType, LogConfig, TimestampType};

@@ -7,12 +7,13 @@ use super::guardian::Guardian;
 use super::identity::{self, IdentityError};
 use super::local_channel::LocalChannels;
 use super::replication;
+use super::shutdown;
 use super::transactions::{Markers, ReplicatedTransactions};
 use crate::api::{self, Services};
 use crate::base::BrokerId;
 use crate::base::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
-use crate::config::BrokerConfig;
-use crate::controller::{self, AutoTopicCreation, ControllerHandle};
+use crate::config::{BrokerConfig, ControlledShutdownConfig};
+use crate::controller::{self, AutoTopicCreation, ControllerClient, ControllerHandle};
 use crate::group::GroupCoordinator;
 use crate::log::{LogError, LogManager, read_meta_properties, write_meta_properties};
 use crate::net::{NetError, Server};
@@ -63,10 +64,12 @@ pub struct Running {
     embedded: Option<embedded::Server>,
     logs: Arc<LogManager>,
     controller: ControllerHandle,
+    controlled_shutdown: ControlledShutdownConfig,
+    controller_client: ControllerClient,
     groups: Arc<GroupCoordinator>,
     replicas: Arc<ReplicaManager>,
     transactions: Arc<TransactionCoordinator>,
-    _registrar: Registrar,
+    registrar: Registrar,
 }
 
 pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, BrokerError> {
@@ -159,7 +162,7 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
         groups.set_partition_count(topic.partitions.len() as i32);
     }
     let controller_client = replication::controller_client(&config, id, &controller, &metadata);
-    replicas.start(Arc::new(replication::Alterer(controller_client)));
+    replicas.start(Arc::new(replication::Alterer(controller_client.clone())));
     if let Some((topic, _)) = controller.topic(TRANSACTION_STATE).await? {
         transactions.set_partition_count(topic.partitions.len() as i32);
     }
@@ -173,6 +176,7 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     let auto_creation = AutoTopicCreation::new(controller.clone(), config.clone(), metadata.clone());
     dynamic.follow(logs.clone(), replicas.clone(), controller.clone());
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
+    let controlled_shutdown = config.controlled_shutdown;
     let services = Arc::new(Services {
         config,
         cluster_id: cluster_id.into(),
@@ -206,10 +210,12 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
         embedded,
         logs,
         controller,
+        controlled_shutdown,
+        controller_client,
         groups,
         transactions,
         replicas,
-        _registrar: registrar,
+        registrar,
     })
 }
 
@@ -349,8 +355,11 @@ impl Running {
         }
     }
 
-    /// Stops in the order that loses nothing: requests, logs, registration, ZooKeeper.
+    /// Stops in the order that loses nothing: leaderships, requests, logs, registration, ZooKeeper.
     pub async fn stop(self) {
+        if self.controlled_shutdown.enable {
+            shutdown::hand_over(&self.controlled_shutdown, &self.controller_client, self.registrar.epoch()).await;
+        }
         // Who waits for a rebalance is answered, so that draining does not wait for it.
         self.groups.shutdown();
         self.replicas.stop_fetching();

@@ -45,6 +45,14 @@ pub struct LogCleanerConfig {
     pub io_max_bytes_per_second: f64,
 }
 
+/// `controlled.shutdown.*`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ControlledShutdownConfig {
+    pub enable: bool,
+    pub max_retries: i32,
+    pub retry_backoff_ms: Millis,
+}
+
 /// The values that other rooms read. `Default` is Kafka's own defaults, with PLAINTEXT on localhost:9092.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BrokerConfig {
@@ -63,6 +71,7 @@ pub struct BrokerConfig {
     pub zookeeper_session_timeout_ms: i32,
     pub zookeeper_connection_timeout_ms: i32,
     pub zookeeper_security: ZookeeperSecurity,
+    pub controlled_shutdown: ControlledShutdownConfig,
     pub zookeeper_embedded_port: u16,
     pub zookeeper_embedded_address: String,
     pub zookeeper_embedded_data_dir: PathBuf,
@@ -142,6 +151,11 @@ impl BrokerConfig {
             zookeeper_session_timeout_ms: values.int("zookeeper.session.timeout.ms")?,
             zookeeper_connection_timeout_ms: zookeeper_connection_timeout_ms(&values)?,
             zookeeper_security: ZookeeperSecurity::of(&values, &std::env::var("KAFKA_OPTS").unwrap_or_default())?,
+            controlled_shutdown: ControlledShutdownConfig {
+                enable: values.boolean("controlled.shutdown.enable")?,
+                max_retries: values.int("controlled.shutdown.max.retries")?,
+                retry_backoff_ms: values.whole("controlled.shutdown.retry.backoff.ms")?,
+            },
             zookeeper_embedded_port: values.port("zookeeper.embedded.port")?,
             zookeeper_embedded_address: values.text("zookeeper.embedded.address")?,
             zookeeper_embedded_data_dir: values.text("zookeeper.embedded.data.dir")?.into(),

@@ -1,15 +1,15 @@
 //! A plain Kafka client for tests: one blocking connection, one request at a time.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use ottla::wire::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use ottla::wire::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig};
 use ottla::wire::messages::fetch_request::{FetchPartition, FetchTopic};
 use ottla::wire::messages::fetch_response::PartitionData;
 use ottla::wire::messages::metadata_request::MetadataRequestTopic;
 use ottla::wire::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use ottla::wire::messages::produce_response::PartitionProduceResponse;
 use ottla::wire::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, FetchRequest, MetadataRequest, MetadataResponse,
-    ProduceRequest, RequestHeader, ResponseHeader, TopicName,
+    ApiVersionsRequest, ApiVersionsResponse, BrokerId, CreateTopicsRequest, FetchRequest, MetadataRequest,
+    MetadataResponse, ProduceRequest, RequestHeader, ResponseHeader, TopicName,
 };
 use ottla::wire::{Decodable, Encodable, HeaderVersion, RequestMessage, text};
 use std::io::{self, Read, Write};
@@ -99,6 +99,31 @@ impl Client {
             return Err(invalid(format!("CreateTopics {name}: {codes:?}")));
         }
         self.wait_for_leaders(name, partitions)
+    }
+
+    /// Creates a topic with these replicas for each partition, and waits for its leaders. Only the controller can.
+    pub fn create_assigned(&mut self, name: &str, replicas: &[&[i32]], configs: &[(&str, &str)]) -> io::Result<()> {
+        let assigned = |(index, replicas): (usize, &&[i32])| {
+            CreatableReplicaAssignment::default()
+                .with_partition_index(index as i32)
+                .with_broker_ids(replicas.iter().map(|id| BrokerId(*id)).collect())
+        };
+        let config = |(name, value): &(&str, &str)| {
+            CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+        };
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(text(name)))
+            .with_num_partitions(-1)
+            .with_replication_factor(-1)
+            .with_assignments(replicas.iter().enumerate().map(assigned).collect())
+            .with_configs(configs.iter().map(config).collect());
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        let response = self.call(&request, 5)?;
+        let codes: Vec<i16> = response.topics.iter().map(|topic| topic.error_code).collect();
+        if codes != [0] {
+            return Err(invalid(format!("CreateTopics {name}: {codes:?}")));
+        }
+        self.wait_for_leaders(name, replicas.len() as i32)
     }
 
     fn wait_for_leaders(&mut self, name: &str, partitions: i32) -> io::Result<()> {

@@ -276,6 +276,20 @@ impl Cluster {
         }
     }
 
+    /// A connection to the broker that is the controller.
+    pub fn controller_client(&self) -> Client {
+        self.client(eventually("a controller", || self.zookeeper.controller()))
+    }
+
+    /// Leader, leader epoch and ISR of a partition, as ZooKeeper has them.
+    pub fn partition_state(&self, topic: &str, partition: i32) -> (i32, i32, Vec<i32>) {
+        let path = format!("/brokers/topics/{topic}/partitions/{partition}/state");
+        let json = eventually("the state of a partition", || self.zookeeper.json(&path));
+        let number = |json: &serde_json::Value| json.as_i64().expect("a number") as i32;
+        let isr = json["isr"].as_array().expect("a list").iter().map(number).collect();
+        (number(&json["leader"]), number(&json["leader_epoch"]), isr)
+    }
+
     /// SIGTERM to one broker, and its exit.
     pub fn stop(&mut self, id: i32) -> ExitStatus {
         self.broker(id).stop()

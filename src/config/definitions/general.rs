@@ -35,11 +35,11 @@ pub(super) static GENERAL: &[Property] = properties! {
         "A connection without requests for this long is closed."
     "control.plane.listener.name" Text = null, Any, High, ReadOnly, Ignored;
         "Listener that carries the controller's requests and nothing else."
-    "controlled.shutdown.enable" Boolean = "true", Any, Medium, ReadOnly, Ignored;
+    "controlled.shutdown.enable" Boolean = "true", Any, Medium, ReadOnly, Acts;
         "Leadership is handed over before the broker stops."
-    "controlled.shutdown.max.retries" Int = "3", Any, Medium, ReadOnly, Ignored;
+    "controlled.shutdown.max.retries" Int = "3", Any, Medium, ReadOnly, Acts;
         "Attempts at a controlled shutdown."
-    "controlled.shutdown.retry.backoff.ms" Long = "5000", Any, Medium, ReadOnly, Ignored;
+    "controlled.shutdown.retry.backoff.ms" Long = "5000", Any, Medium, ReadOnly, Acts;
         "Wait between attempts at a controlled shutdown."
     "controller.socket.timeout.ms" Int = "30000", Any, Medium, ReadOnly, Ignored;
         "Time limit of requests between controller and brokers."
