@@ -81,8 +81,11 @@ public class Driver {
             case "moving":
                 return "" + admin.listPartitionReassignments().reassignments().get().size();
             case "elect": {
-                Map<TopicPartition, Optional<Throwable>> outcome = admin.electLeaders(ElectionType.PREFERRED, null).partitions().get();
-                return "" + outcome.values().stream().filter(Optional::isEmpty).count();
+                // A client that asked the old controller does not look for the new one by itself.
+                try (Admin fresh = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
+                    Map<TopicPartition, Optional<Throwable>> outcome = fresh.electLeaders(ElectionType.PREFERRED, null).partitions().get();
+                    return "" + outcome.values().stream().filter(Optional::isEmpty).count();
+                }
             }
             case "config": { // TOPIC key=value
                 ConfigResource topic = new ConfigResource(ConfigResource.Type.TOPIC, a[0]);
@@ -107,11 +110,42 @@ public class Driver {
                 return "" + loads.get(a[0]).gap();
             case "acked":
                 return "" + loads.get(a[0]).acked.size();
+            case "latency": // TOPIC RECORDS_PER_SECOND RECORDS: from send to poll, 99th percentile in ms
+                return latency(a[0], Integer.parseInt(a[1]), Integer.parseInt(a[2]));
             case "stop":
                 return loads.remove(a[0]).stop();
             default:
                 throw new IllegalArgumentException("no command " + command);
         }
+    }
+
+    static String latency(String topic, int perSecond, int records) throws Exception {
+        Map<String, Object> config = Map.of("bootstrap.servers", bootstrap, "acks", "all", "linger.ms", "0");
+        Load reader = new Load(topic);
+        long[] nanos = new long[records];
+        try (Producer<Long, Long> producer = new KafkaProducer<>(config, new LongSerializer(), new LongSerializer());
+             Consumer<Long, Long> consumer = reader.consumer()) {
+            Thread sending = new Thread(() -> {
+                long began = System.nanoTime();
+                for (int i = 0; i < records; i++) {
+                    for (long left; (left = began + i * 1_000_000_000L / perSecond - System.nanoTime()) > 0; ) {
+                        java.util.concurrent.locks.LockSupport.parkNanos(left);
+                    }
+                    producer.send(new ProducerRecord<>(topic, i % reader.partitions, (long) i, System.nanoTime()));
+                }
+            });
+            sending.start();
+            for (int seen = 0; seen < records; ) {
+                for (ConsumerRecord<Long, Long> record : consumer.poll(Duration.ofSeconds(60))) {
+                    nanos[(int) (long) record.key()] = System.nanoTime() - record.value();
+                    seen++;
+                }
+            }
+        }
+        // The first fifth warms everybody up.
+        long[] warm = Arrays.copyOfRange(nanos, records / 5, records);
+        Arrays.sort(warm);
+        return "" + warm[(int) (warm.length * 0.99)] / 1e6;
     }
 
     static List<Integer> ids(String text) {
@@ -134,9 +168,22 @@ public class Driver {
         volatile boolean stopping, producerDone;
         int partitions;
 
+        /// Only what a consumer needs.
+        Load(String topic) throws Exception {
+            this.topic = topic;
+            partitions = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().size();
+            producing = null;
+            reading = null;
+        }
+
         Load(String topic, int perSecond) throws Exception {
             this.topic = topic;
             partitions = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic).partitions().size();
+            // Every leader answers already: a first record that is refused where the second one is taken is what idempotent producers
+            // do not get over.
+            Map<TopicPartition, OffsetSpec> ends = new HashMap<>();
+            for (int i = 0; i < partitions; i++) ends.put(new TopicPartition(topic, i), OffsetSpec.latest());
+            admin.listOffsets(ends).all().get();
             producing = new Thread(() -> produce(perSecond), "producing");
             reading = new Thread(this::read, "reading");
             producing.start();
