@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 
-from cluster import Cluster, DriverError, eventually
+from clusters import Cluster, DriverError, eventually
 
 RATE = 200
 CHECKS = []

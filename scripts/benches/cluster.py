@@ -10,7 +10,7 @@ from pathlib import Path
 import harness
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "compat" / "mixed"))
-from cluster import Cluster, DriverError, eventually  # noqa: E402
+from clusters import Cluster, DriverError, eventually  # noqa: E402
 
 ALL = "1,2,3"
 
