@@ -8,6 +8,7 @@ pub fn check(values: &Values) -> Result<(), ConfigError> {
     broker_id(values)?;
     log_times(values)?;
     queue(values)?;
+    offsets_codec(values)?;
     cleaner(values)
 }
 
@@ -49,6 +50,11 @@ fn queue(values: &Values) -> Result<(), ConfigError> {
     let name = "queued.max.request.bytes";
     let (queued, largest) = (values.whole(name)?, values.whole("socket.request.max.bytes")?);
     require(values, queued <= 0 || queued >= largest, name, "-1 or at least socket.request.max.bytes")
+}
+
+fn offsets_codec(values: &Values) -> Result<(), ConfigError> {
+    let name = "offsets.topic.compression.codec";
+    require(values, (0..=4).contains(&values.int(name)?), name, "0 (none), 1 (gzip), 2 (snappy), 3 (lz4) or 4 (zstd)")
 }
 
 fn cleaner(values: &Values) -> Result<(), ConfigError> {

@@ -16,6 +16,7 @@ use super::state::GroupState;
 use crate::base::time::monotonic_ms;
 use crate::base::{ErrorCode, LeaderEpoch, Millis, ProducerId, TopicPartition};
 use crate::config::BrokerConfig;
+use crate::record::Compression;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -37,6 +38,11 @@ impl From<&BrokerConfig> for GroupConfig {
             offset_metadata_max_bytes: usize::try_from(config.offset_metadata_max_bytes).unwrap_or(0),
             offsets_retention_ms: Millis::from(config.offsets_retention_minutes) * 60_000,
             offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms,
+            // Checked when the properties were read.
+            compression: u8::try_from(config.offsets_topic_compression_codec)
+                .ok()
+                .and_then(Compression::from_id)
+                .unwrap_or_default(),
         }
     }
 }

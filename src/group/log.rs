@@ -4,7 +4,7 @@ use super::message::{Batch, Now};
 use super::records::CoordinatorRecord;
 use super::shard::GroupShard;
 use crate::base::{ErrorCode, ProducerId};
-use crate::record::{BatchBuilder, EndTxnMarker, RawBatch, RecordError, ValidatedBatch, batches};
+use crate::record::{BatchBuilder, Compression, EndTxnMarker, RawBatch, RecordError, ValidatedBatch, batches};
 use crate::wire::coordinator_record::RecordFormatError;
 use bytes::Bytes;
 use std::future::Future;
@@ -105,8 +105,8 @@ fn replay_batch(batch: &RawBatch<'_>, shard: &mut GroupShard, now: Now) -> Resul
 }
 
 /// A batch as the log stores it.
-pub(super) fn to_log(batch: &Batch, timestamp_ms: i64) -> Result<ValidatedBatch, RecordError> {
-    let mut builder = BatchBuilder::new();
+pub(super) fn to_log(batch: &Batch, codec: Compression, timestamp_ms: i64) -> Result<ValidatedBatch, RecordError> {
+    let mut builder = BatchBuilder::new().compression(codec, None);
     if let Some((producer, epoch)) = batch.transaction {
         builder = builder.producer(producer.0, epoch.0, -1).transactional(true);
     }

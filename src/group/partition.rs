@@ -222,7 +222,7 @@ impl Partition {
         token: WriteToken,
         batch: Arc<Batch>,
     ) -> Option<Result<i64, ErrorCode>> {
-        let built = log::to_log(&batch, wall_ms());
+        let built = log::to_log(&batch, active.shard.config().compression, wall_ms());
         drop(batch);
         let mut append = match built {
             Ok(batch) => self.log.append(self.index, batch),

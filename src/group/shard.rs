@@ -12,6 +12,7 @@ use super::transactions::Transactions;
 use super::writes::{Purpose, Writes};
 use super::{commit, join, membership, rebalance};
 use crate::base::{ErrorCode, Millis, ProducerId, TimerQueue};
+use crate::record::Compression;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub struct GroupConfig {
     pub offset_metadata_max_bytes: usize,
     pub offsets_retention_ms: Millis,
     pub offsets_retention_check_interval_ms: Millis,
+    /// Of batches that the driver makes of records.
+    pub compression: Compression,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

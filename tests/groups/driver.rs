@@ -8,7 +8,7 @@ use ottla::group::message::{
 };
 use ottla::group::records::{CoordinatorRecord, OffsetValue};
 use ottla::group::{Answer, Append, GroupCoordinator, OffsetsLog, partition_of};
-use ottla::record::{BatchBuilder, EndTxnMarker, ValidatedBatch};
+use ottla::record::{BatchBuilder, BatchHeader, EndTxnMarker, ValidatedBatch};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -362,5 +362,27 @@ async fn a_marker_that_comes_while_the_log_is_read_is_not_missed() {
         release.send(()).expect("the load waits");
         loaded(&second, "g").await;
         assert_eq!(fetch(&second, "g"), Ok(1), "{in_the_log}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_coordinator_writes_is_compressed_as_configured() {
+    for codec in 0..=4 {
+        let log = Arc::new(MemoryLog::default());
+        let config = BrokerConfig { offsets_topic_compression_codec: codec, ..BrokerConfig::default() };
+        let first = GroupCoordinator::new(&config, log.clone(), Handle::current());
+        let partition = partition_of("g", 50);
+        first.on_elected(partition, LeaderEpoch(0));
+        assert_eq!(first.commit(commit("g", 7)).get().await.errors, [ErrorCode::None]);
+        assert_eq!(first.commit(transactional("g", 7, 8)).get().await.errors, [ErrorCode::None]);
+        for (_, bytes) in &log.0.lock().expect("disk").partitions[&partition].0 {
+            let header = BatchHeader::read(bytes).expect("a batch");
+            assert_eq!(i32::from(header.codec_id()), codec);
+        }
+        let second = coordinator(&log, 0);
+        loaded(&second, "g").await;
+        assert_eq!(fetch(&second, "g"), Err(ErrorCode::UnstableOffsetCommit), "codec {codec}");
+        assert_eq!(second.end_transaction(partition, ProducerId(7), true).get().await, ErrorCode::None);
+        assert_eq!(fetch(&second, "g"), Ok(8), "codec {codec}");
     }
 }

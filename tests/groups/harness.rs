@@ -9,6 +9,7 @@ use ottla::group::message::{
 };
 use ottla::group::records::{CoordinatorRecord, OffsetValue};
 use ottla::group::{GroupConfig, GroupShard};
+use ottla::record::Compression;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub fn config() -> GroupConfig {
         offset_metadata_max_bytes: 16,
         offsets_retention_ms: 7 * 24 * 3600 * 1000,
         offsets_retention_check_interval_ms: 600_000,
+        compression: Compression::None,
     }
 }
 

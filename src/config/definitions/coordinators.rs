@@ -74,8 +74,8 @@ pub(super) static COORDINATORS: &[Property] = properties! {
         "How often expired offsets are looked for."
     "offsets.retention.minutes" Int = "10080", AtLeast(1), High, ReadOnly, Acts;
         "How long offsets of an empty group are kept."
-    "offsets.topic.compression.codec" Int = "0", Any, High, ReadOnly, Ignored;
-        "Codec of the offsets topic."
+    "offsets.topic.compression.codec" Int = "0", Any, High, ReadOnly, Acts;
+        "Codec of what the coordinator writes: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd."
     "offsets.topic.num.partitions" Int = "50", AtLeast(1), High, ReadOnly, Acts;
         "Partitions of the offsets topic."
     "offsets.topic.replication.factor" Short = "3", AtLeast(1), High, ReadOnly, Acts;
