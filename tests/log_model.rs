@@ -3,7 +3,7 @@
 use ottla::base::{LeaderEpoch, TopicPartition};
 use ottla::config::{BrokerConfig, LogConfig};
 use ottla::log::{AppendOrigin, Log, LogManager};
-use ottla::record::{BatchBuilder, ValidatedRecords, batches};
+use ottla::record::{BatchBuilder, RawBatch, ValidatedRecords, batches};
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +35,10 @@ enum Op {
     Flush,
     StopAndStart,
     Crash,
+    /// Of what was not flushed in the last segment a fraction, in 1/256 of its bytes, is on the disk.
+    PowerCut {
+        keep: u8,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -48,6 +52,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Flush),
         1 => Just(Op::StopAndStart),
         2 => Just(Op::Crash),
+        1 => any::<u8>().prop_map(|keep| Op::PowerCut { keep }),
     ]
 }
 
@@ -171,12 +176,13 @@ fn apply(subject: &mut Subject, model: &mut Model, dir: &Path, op: &Op) {
             let offset = model.start + fraction(model.end - model.start, keep);
             let holds = model.batches.iter().find(|batch| (batch.base..=batch.last).contains(&offset));
             let offset = holds.map_or(offset, |b| if b.base < model.start { b.last + 1 } else { b.base });
-            log.truncate_to(offset).unwrap();
+            subject.manager.truncate_to(&[(TopicPartition::new("model", 0), offset)]).unwrap();
             model.drop_from(offset);
         }
         Op::StartAnew { gap } => {
             let offset = model.end + i64::from(gap);
-            log.truncate_fully_and_start_at(offset).unwrap();
+            let partition = TopicPartition::new("model", 0);
+            subject.manager.truncate_fully_and_start_at(&partition, offset).unwrap();
             *model = Model { start: offset, end: offset, epoch: model.epoch, now_ms: model.now_ms, ..Model::default() };
         }
         Op::DeleteRecords { committed, deleted } => {
@@ -212,6 +218,20 @@ fn apply(subject: &mut Subject, model: &mut Model, dir: &Path, op: &Op) {
             restart(subject, model, dir);
             assert_eq!(subject.log.log_start_offset(), model.start);
         }
+        Op::PowerCut { keep } => {
+            let flushed = log.recovery_point();
+            let nowhere = tempfile::tempdir().unwrap();
+            *subject = open(nowhere.path());
+            lose_unflushed(&dir.join("model-0"), flushed, keep);
+            *subject = open(dir);
+            let end = subject.log.log_end_offset();
+            assert!(end >= flushed && end <= model.end, "{end} of {}, {flushed} flushed", model.end);
+            model.drop_from(end);
+            let log = &subject.log;
+            log.update_high_watermark(model.start);
+            log.increment_log_start_offset(model.start).unwrap();
+            log.truncate_to(model.end).unwrap();
+        }
         Op::Crash => {
             restart(subject, model, dir);
             // Only a checkpoint remembers a log start inside a segment: it is asked for again.
@@ -222,6 +242,16 @@ fn apply(subject: &mut Subject, model: &mut Model, dir: &Path, op: &Op) {
             log.truncate_to(model.end).unwrap();
         }
     }
+}
+
+fn lose_unflushed(dir: &Path, flushed: i64, keep: u8) {
+    let all = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let last = all.filter(|path| path.extension().is_some_and(|end| end == "log")).max().unwrap();
+    let bytes = std::fs::read(&last).unwrap();
+    let is_flushed = |batch: &RawBatch<'_>| batch.last_offset() < flushed;
+    let safe: usize = batches(&bytes).map(|b| b.unwrap()).take_while(is_flushed).map(|b| b.size_bytes()).sum();
+    let len = safe + (bytes.len() - safe) * usize::from(keep) / 256;
+    std::fs::write(&last, &bytes[..len]).unwrap();
 }
 
 fn restart(subject: &mut Subject, model: &mut Model, dir: &Path) {

@@ -2,7 +2,7 @@
 // with what the other kind serves from the same directories.
 //
 //   Handover describe                  prints every record, offset and group
-//   Handover write PHASE [transactions] adds to everything, then does the same
+//   Handover write PHASE                adds to everything, then does the same
 //   Handover legacy DIR                 puts message formats 0 and 1 into an empty partition directory (no broker needed)
 //   Handover through FILE               an idempotent producer that goes on until the file is there, then prints how much it sent
 //   Handover came                       prints the values that came through
@@ -44,7 +44,7 @@ public class Handover {
             case "came" -> came();
             default -> {
                 admin = Admin.create(Map.of("bootstrap.servers", BOOTSTRAP));
-                if (args[0].equals("write")) write(Integer.parseInt(args[1]), args.length > 2);
+                if (args[0].equals("write")) write(Integer.parseInt(args[1]));
                 describe();
             }
         }
@@ -55,7 +55,7 @@ public class Handover {
 
     // ---- writing
 
-    static void write(int phase, boolean hasTransactions) throws Exception {
+    static void write(int phase) throws Exception {
         if (phase == 1) createTopics();
         for (int at = 0; at < CODECS.size(); at++) codecs(CODECS.get(at), phase, (phase + at) % 2 == 0);
         send("stamped", 1, Map.of(), 10, phase);
@@ -65,7 +65,7 @@ public class Handover {
         compacted("compacted", phase);
         compacted("both", phase);
         groups(phase);
-        if (hasTransactions) transactions(phase);
+        transactions(phase);
     }
 
     static void createTopics() throws Exception {

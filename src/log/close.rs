@@ -7,7 +7,35 @@ use super::checkpoint::Durability;
 use super::error::LogError;
 use super::partition::{Log, StoredTopicId};
 use super::{partition_metadata, producer_snapshot};
-use std::sync::atomic::Ordering;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Closes logs, several at a time: what it takes are thousands of small files. Gives those that have to be synced. All are closed,
+/// even if one of them fails.
+pub(super) fn close_in_parallel(logs: &[Arc<Log>]) -> Result<Vec<Arc<Log>>, LogError> {
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get()).min(logs.len()).max(1);
+    let (next, changed, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new(None));
+    let work = || {
+        while let Some(log) = logs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match log.close() {
+                Ok(true) => changed.lock().push(Arc::clone(log)),
+                Ok(false) => {}
+                Err(error) => *failed.lock() = Some(error),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    match failed.into_inner() {
+        Some(error) => Err(error),
+        None => Ok(changed.into_inner()),
+    }
+}
 
 impl Log {
     /// Whether nothing was written since the last flush and the files of a closed log are there.

@@ -6,6 +6,7 @@
 use super::background::{Background, Removal};
 use super::checkpoint::{Durability, read_offsets, replace_file};
 use super::cleaner::Cleaner;
+use super::close::close_in_parallel;
 use super::dir_lock::DirLock;
 use super::error::{AtPath, LogError};
 use super::load::LoadOptions;
@@ -259,24 +260,35 @@ impl LogManager {
             let _ = housekeeper.join();
         }
         let _changing = self.changing.lock();
-        for dir in &self.dirs {
-            if !dir.is_offline()
-                && let Err(error) = self.close_dir(dir)
-            {
-                tracing::error!(dir = %dir.path().display(), %error, "directory is left to be recovered at the next start");
+        std::thread::scope(|scope| {
+            for dir in &self.dirs {
+                scope.spawn(|| self.shut(dir));
             }
-            dir.release();
+        });
+    }
+
+    fn shut(&self, dir: &Arc<LogDir>) {
+        if !dir.is_offline()
+            && let Err(error) = self.close_dir(dir)
+        {
+            tracing::error!(dir = %dir.path().display(), %error, "directory is left to be recovered at the next start");
         }
+        dir.release();
     }
 
     fn close_dir(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
+        let started_ms = monotonic_ms();
         let logs: Vec<Arc<Log>> = self.all().into_iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir)).collect();
-        let mut changed = Vec::new();
-        for log in &logs {
-            if log.close()? {
-                changed.push(Arc::clone(log));
-            }
-        }
+        let dirty = logs.iter().filter(|log| log.log_end_offset() > log.recovery_point()).count();
+        let (closed, early) = std::thread::scope(|scope| {
+            // What is there already goes to the disk while the small files are written. An error now is one for ever.
+            let early = (dirty > SYNC_EACH_MAX).then(|| scope.spawn(|| dir.sync_all()));
+            let closed = close_in_parallel(&logs);
+            (closed, early.map_or(Ok(Ok(())), |early| early.join()))
+        });
+        early.unwrap_or_else(|_| Err(LogError::DirOffline { path: dir.path().to_path_buf() }))?;
+        let changed = closed?;
+        let closed_ms = monotonic_ms();
         if changed.len() > SYNC_EACH_MAX {
             dir.sync_all()?;
         } else {
@@ -288,7 +300,10 @@ impl LogManager {
             return Ok(());
         }
         let marker = dir.path().join(names::CLEAN_SHUTDOWN);
-        replace_file(&marker, CLEAN_SHUTDOWN_CONTENT, Durability::Synced).at(&marker)
+        replace_file(&marker, CLEAN_SHUTDOWN_CONTENT, Durability::Synced).at(&marker)?;
+        let (close_ms, sync_ms) = (closed_ms - started_ms, monotonic_ms() - closed_ms);
+        tracing::info!(dir = %dir.path().display(), logs = logs.len(), changed = changed.len(), close_ms, sync_ms, "logs are closed");
+        Ok(())
     }
 
     pub(super) fn write_checkpoints(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
