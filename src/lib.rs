@@ -11,7 +11,7 @@
 //! | [`net`] | listeners, connections, the order of replies, writev and sendfile |
 //! | [`api`] | one file an API; `table.rs` lists them all, `error.rs` maps every error to Kafka's codes |
 //! | [`group`] | the group coordinator: classic groups, committed offsets |
-//! | [`transaction`] | producer ids |
+//! | [`transaction`] | the transaction coordinator: transactional ids, markers, verification; producer ids |
 //! | [`controller`] | election, partition and replica states, topic creation and deletion |
 //! | [`replica`] | partitions as this broker has them, waiting requests, fetch sessions, the metadata cache |
 //! | [`peer`] | connections to other brokers: requests out, answers in |

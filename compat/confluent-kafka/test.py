@@ -436,4 +436,51 @@ def a_topic_is_created_by_producing_to_it():
     equal(read(topic, 1)[0].value(), b"v")
 
 
+def committed(topic):
+    """Values up to where a reader of committed messages may read."""
+    c = consumer(isolation_level="read_committed", enable_partition_eof=True)
+    c.assign([TopicPartition(topic, 0, 0)])
+    found = []
+    while True:
+        message = c.poll(10)
+        if message is None or (message.error() and message.error().code() == KafkaError._PARTITION_EOF):
+            c.close()
+            return found
+        if message.error():
+            raise KafkaException(message.error())
+        found.append(message.value().decode())
+
+
+@check
+def transactions_are_seen_whole_or_not_at_all():
+    source, topic, group = create(name("tx-source")), create(name("tx")), name("tx")
+    produce(source, simple(10))
+    producer = Producer({"bootstrap.servers": BOOTSTRAP, "transactional.id": name("tx")})
+    producer.init_transactions(30)
+    reader = consumer(group=group, isolation_level="read_committed")
+    reader.subscribe([source])
+    messages = take(reader, 10)
+    for values, offset, commit in [(["a", "b"], 3, True), (["lost"], 7, False), (["c"], 5, True)]:
+        producer.begin_transaction()
+        for value in values:
+            producer.produce(topic, value)
+        producer.send_offsets_to_transaction([TopicPartition(source, 0, offset)], reader.consumer_group_metadata(), 30)
+        producer.commit_transaction(30) if commit else producer.abort_transaction(30)
+    equal(len(messages), 10)
+    eventually(lambda: committed(topic) == ["a", "b", "c"], "the committed messages")
+    equal([p.offset for p in reader.committed([TopicPartition(source, 0)], timeout=30)], [5])
+    reader.close()
+    fenced = Producer({"bootstrap.servers": BOOTSTRAP, "transactional.id": name("tx")})
+    fenced.init_transactions(30)
+    try:
+        producer.begin_transaction()
+        producer.produce(topic, "late")
+        producer.commit_transaction(30)
+    except KafkaException as error:
+        equal(error.args[0].code() in (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED), True, str(error))
+    else:
+        raise AssertionError("a fenced producer committed")
+    equal(committed(topic), ["a", "b", "c"])
+
+
 main()

@@ -516,6 +516,8 @@ func main() {
 		{"recordsAreDeletedFromTheFront", recordsAreDeletedFromTheFront},
 		{"aLargeMessagePassesAndTooLargeAOneIsRefused", aLargeMessagePassesAndTooLargeAOneIsRefused},
 		{"aLongPollWakesUpAndAutoCreationWorks", aLongPollWakesUpAndAutoCreationWorks},
+		{"transactionsAreSeenWholeOrNotAtAll", transactionsAreSeenWholeOrNotAtAll},
+		{"groupsConsumeTransformProduceExactlyOnce", groupsConsumeTransformProduceExactlyOnce},
 	}
 	passed, failed := 0, 0
 	for _, c := range checks {

@@ -625,6 +625,7 @@ public class Compat {
         checks.put("largeRecordsPassAndTooLargeOnesAreRefused", Compat::largeRecordsPassAndTooLargeOnesAreRefused);
         checks.put("compactedTopicsWantKeys", Compat::compactedTopicsWantKeys);
         checks.put("aTopicIsCreatedByProducingToIt", Compat::aTopicIsCreatedByProducingToIt);
+        Transactions.addTo(checks);
         admin = Admin.create(properties());
         int passed = 0, failed = 0;
         for (var check : checks.entrySet()) {

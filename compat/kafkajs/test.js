@@ -272,6 +272,24 @@ const checks = {
     await produce(topic, [{ value: 'v' }])
     equal((await read(topic, 1))[0].value.toString(), 'v')
   },
+
+  async transactionsAreSeenWholeOrNotAtAll() {
+    const topic = await create(name('tx'))
+    const groupId = name('tx')
+    const producer = kafka.producer({ transactionalId: name('tx'), maxInFlightRequests: 1, idempotent: true })
+    await producer.connect()
+    for (const [value, offset, commits] of [['a', '1', true], ['lost', '7', false], ['b', '2', true]]) {
+      const transaction = await producer.transaction()
+      await transaction.send({ topic, messages: [{ value }] })
+      await transaction.sendOffsets({ consumerGroupId: groupId, topics: [{ topic, partitions: [{ partition: 0, offset }] }] })
+      await (commits ? transaction.commit() : transaction.abort())
+    }
+    await producer.disconnect()
+    // kafkajs reads committed messages unless told otherwise.
+    equal((await read(topic, 2)).map(message => message.value.toString()), ['a', 'b'], 'committed')
+    equal((await read(topic, 3, { readUncommitted: true })).length, 3, 'everything')
+    await eventually(async () => (await admin.fetchOffsets({ groupId, topics: [topic] }))[0].partitions[0].offset === '2', 'the offset')
+  },
 }
 
 async function main() {

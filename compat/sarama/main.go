@@ -468,6 +468,7 @@ func main() {
 		{"recordsAreDeletedFromTheFront", recordsAreDeletedFromTheFront},
 		{"aLargeMessagePassesAndTooLargeAOneIsRefused", aLargeMessagePassesAndTooLargeAOneIsRefused},
 		{"aTopicIsCreatedByProducingToIt", aTopicIsCreatedByProducingToIt},
+		{"transactionsAreSeenWholeOrNotAtAll", transactionsAreSeenWholeOrNotAtAll},
 	}
 	passed, failed := 0, 0
 	for _, c := range checks {

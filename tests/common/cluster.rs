@@ -254,6 +254,10 @@ impl Cluster {
         Client::connect(self.brokers[id as usize - 1].port).expect("connection to the broker")
     }
 
+    pub fn port(&self, id: i32) -> u16 {
+        self.brokers[id as usize - 1].port
+    }
+
     pub fn ids(&self) -> std::ops::RangeInclusive<i32> {
         1..=self.brokers.len() as i32
     }

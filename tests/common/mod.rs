@@ -5,6 +5,7 @@
 
 mod client;
 pub mod cluster;
+pub mod transactional;
 
 pub use client::{Client, frame};
 pub use cluster::{Cluster, ZooKeeper};
