@@ -203,6 +203,7 @@ fn limits(max_wait: Duration) -> FetchLimits {
     FetchLimits {
         isolation: Isolation::ReadUncommitted,
         replica_id: -1,
+        replica_epoch: BrokerEpoch::UNKNOWN,
         rack: None,
         listener: "PLAINTEXT".into(),
         from_follower_allowed: true,

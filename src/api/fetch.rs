@@ -52,11 +52,10 @@ pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, Wir
         uses_topic_ids: version >= TOPIC_IDS,
         from_follower: body.replica_id.0 >= 0,
     };
-    let image = services.metadata.image();
-    let (wanted, forgotten) = wanted(body, |id| image.topic_name(id).cloned());
+    let (wanted, forgotten) = wanted(body, |id| services.replicas.topic_name(id));
     let begun = services
         .fetch_sessions
-        .begin(time::monotonic_ms(), session, wanted, &forgotten, |id| image.topic_name(id).cloned());
+        .begin(time::monotonic_ms(), session, wanted, &forgotten, |id| services.replicas.topic_name(id));
     let (context, partitions) = match begun {
         Ok(begun) => begun,
         Err(error) => {
@@ -88,6 +87,7 @@ fn limits(services: &Services, body: &FetchRequest, request: &Request) -> FetchL
     FetchLimits {
         isolation: if body.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted },
         replica_id: body.replica_id.0,
+        replica_epoch: body.replica_epoch,
         rack: (version >= FROM_FOLLOWER && !body.rack_id.is_empty()).then(|| body.rack_id.clone()),
         listener: request.connection.listener.clone(),
         from_follower_allowed: version >= FROM_FOLLOWER,

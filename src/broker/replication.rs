@@ -8,7 +8,8 @@ use crate::controller::{ControllerClient, ControllerHandle, IsrWish};
 use crate::peer::{PeerConfig, Peers};
 use crate::replica::fetcher::{Leaders, RemoteLeaders, RemoteSettings};
 use crate::replica::{AlterAnswer, AlterPartition, AlteredPartition, MetadataCache, PartitionAlterer};
-use crate::zookeeper::paths::LeaderRecoveryState;
+use crate::zookeeper::paths::{self, LeaderRecoveryState, LogDirEvent};
+use crate::zookeeper::{CreateMode, Zk};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -64,6 +65,19 @@ pub fn controller_client(
     ControllerClient { broker, controller: controller.clone(), peers: Arc::new(peers) }
 }
 
+/// Tells the controller, by a znode, that a log directory has failed: it moves the leaders away that were in it.
+pub fn announce_dir_failure(zookeeper: &Zk, local: BrokerId) {
+    let zookeeper = zookeeper.clone();
+    tokio::spawn(async move {
+        let path = format!("{}/log_dir_event_", paths::LOG_DIR_EVENTS);
+        let event = LogDirEvent { broker: local }.to_json();
+        while let Err(error) = zookeeper.create(&path, &event, CreateMode::PersistentSequential).await {
+            tracing::warn!(%error, "the controller does not know yet that a log directory has failed");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+}
+
 /// ISR changes of this broker's leaders.
 pub struct Alterer(pub ControllerClient);
 
@@ -85,7 +99,7 @@ fn wish(AlterPartition { partition, topic_id, change }: AlterPartition) -> IsrWi
         partition,
         topic_id,
         leader_epoch: change.leader_epoch,
-        isr: change.isr.into_iter().map(|id| (id, BrokerEpoch::UNKNOWN)).collect(),
+        isr: change.isr.into_iter().zip(change.member_epochs).collect(),
         recovery: LeaderRecoveryState::Recovered,
         partition_epoch: change.partition_epoch,
     }

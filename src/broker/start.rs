@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 /// How long replies in flight may take to leave at shutdown.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -69,6 +70,8 @@ pub struct Running {
     groups: Arc<GroupCoordinator>,
     replicas: Arc<ReplicaManager>,
     transactions: Arc<TransactionCoordinator>,
+    /// Rung when the last log directory has failed.
+    no_disk: Arc<Notify>,
     registrar: Registrar,
 }
 
@@ -161,8 +164,16 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     if let Some((topic, _)) = controller.topic(CONSUMER_OFFSETS).await? {
         groups.set_partition_count(topic.partitions.len() as i32);
     }
+    let no_disk = Arc::new(Notify::new());
+    let dir_failed = {
+        let (zookeeper, logs, no_disk) = (zookeeper.clone(), logs.clone(), no_disk.clone());
+        move || match logs.are_all_dirs_offline() {
+            true => no_disk.notify_one(),
+            false => replication::announce_dir_failure(&zookeeper, id),
+        }
+    };
     let controller_client = replication::controller_client(&config, id, &controller, &metadata);
-    replicas.start(Arc::new(replication::Alterer(controller_client.clone())));
+    replicas.start(Arc::new(replication::Alterer(controller_client.clone())), dir_failed);
     if let Some((topic, _)) = controller.topic(TRANSACTION_STATE).await? {
         transactions.set_partition_count(topic.partitions.len() as i32);
     }
@@ -215,6 +226,7 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
         groups,
         transactions,
         replicas,
+        no_disk,
         registrar,
     })
 }
@@ -347,11 +359,17 @@ impl Running {
         parts.join(", ")
     }
 
-    /// Returns when the ZooKeeper inside cannot go on; never without one.
+    /// Returns when the broker cannot go on: no log directory works, or the ZooKeeper inside does not.
     pub async fn failed(&self) -> BrokerError {
-        match &self.embedded {
-            Some(embedded) => embedded.failed().await.into(),
-            None => std::future::pending().await,
+        let embedded = async {
+            match &self.embedded {
+                Some(embedded) => embedded.failed().await.into(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = embedded => error,
+            () = self.no_disk.notified() => LogError::NoLiveDirectory.into(),
         }
     }
 

@@ -237,6 +237,11 @@ impl LogManager {
         self.dirs.iter().for_each(|dir| dir.on_failure(on_failure.clone()));
     }
 
+    /// No directory works: there is nothing that this broker can do.
+    pub fn are_all_dirs_offline(&self) -> bool {
+        self.dirs.iter().all(|dir| dir.is_offline())
+    }
+
     pub fn has_offline_dirs(&self) -> bool {
         self.dirs.iter().any(|dir| dir.is_offline())
     }

@@ -15,8 +15,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Pause after a request that the controller did not see, or refused as a whole.
-const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// Pause after a request that the controller did not see, or refused as a whole; doubled with each, up to the second.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(1);
 
 /// An answer for each entry in its order, or why there is none.
 pub type AlterAnswer = Result<Vec<Result<AlteredPartition, ErrorCode>>, ErrorCode>;
@@ -59,6 +60,7 @@ impl IsrQueue {
 
     /// Sends what is proposed, until the manager is gone.
     pub(super) async fn run(self: Arc<Self>, alterer: Arc<dyn PartitionAlterer>, replicas: Weak<ReplicaManager>) {
+        let mut pause = RETRY_FIRST;
         loop {
             let changes = self.take();
             if changes.is_empty() {
@@ -70,6 +72,7 @@ impl IsrQueue {
             let Some(replicas) = replicas.upgrade() else { return };
             match answer {
                 Ok(answers) => {
+                    pause = RETRY_FIRST;
                     for (change, answer) in changes.into_iter().zip(answers) {
                         if let Some(partition) = replicas.hosted(&change.partition.topic, change.partition.partition) {
                             partition.altered(change.change.token, answer);
@@ -84,7 +87,8 @@ impl IsrQueue {
                     );
                     self.put_back(changes);
                     drop(replicas);
-                    tokio::time::sleep(RETRY_AFTER).await;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY_MAX);
                 }
             }
         }
@@ -104,6 +108,7 @@ mod tests {
             change: IsrChange {
                 token,
                 isr: vec![BrokerId(1)],
+                member_epochs: vec![BrokerEpoch::UNKNOWN],
                 leader_epoch: LeaderEpoch(0),
                 partition_epoch: PartitionEpoch(0),
             },

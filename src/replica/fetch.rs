@@ -7,10 +7,10 @@
 use super::error::ReplicaError;
 use super::fetch_session::FetchPartition;
 use super::manager::ReplicaManager;
-use super::partition::{LogEnd, Partition};
+use super::partition::{FollowerSays, LogEnd, Partition};
 use super::selector::{self, Candidate};
 use super::waiters::{Registration, Watched};
-use crate::base::{BrokerId, LeaderEpoch, TopicId, time};
+use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch, TopicId, time};
 use crate::config::ReplicaSelector;
 use crate::log::{AbortedTransaction, FileSlice, LogError, LogRead};
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct FetchLimits {
     pub isolation: Isolation,
     /// A follower reads up to the log end; -1 for consumers.
     pub replica_id: i32,
+    /// The registration of the follower's broker, from version 15 on.
+    pub replica_epoch: BrokerEpoch,
     /// Where a consumer is, and the listener that it came by: it may be sent to a replica nearby (KIP-392).
     pub rack: Option<Arc<str>>,
     pub listener: Arc<str>,
@@ -110,18 +112,22 @@ impl ReplicaManager {
     pub fn fetch_now(&self, limits: &FetchLimits, partitions: &[FetchPartition]) -> Option<Vec<ReadResult>> {
         let read = self.read(limits, partitions);
         if limits.is_follower() {
-            self.follower_says(BrokerId(limits.replica_id), partitions, &read);
+            self.follower_says(limits, partitions, &read);
         }
         is_enough(limits, &read).then_some(read)
     }
 
     /// A follower has everything below the offset that it asks for, where its log is the same as this one.
-    fn follower_says(&self, follower: BrokerId, partitions: &[FetchPartition], read: &[ReadResult]) {
+    fn follower_says(&self, limits: &FetchLimits, partitions: &[FetchPartition], read: &[ReadResult]) {
         for (wanted, read) in partitions.iter().zip(read) {
             let is_agreed = read.as_ref().is_ok_and(|data| data.diverging_epoch.is_none());
             if let Some(partition) = self.hosted(&wanted.topic, wanted.partition).filter(|_| is_agreed) {
-                let epoch = wanted.current_leader_epoch;
-                partition.follower_fetched(follower, epoch, wanted.fetch_offset, wanted.log_start_offset);
+                let said = FollowerSays {
+                    broker_epoch: limits.replica_epoch,
+                    offset: wanted.fetch_offset,
+                    log_start_offset: wanted.log_start_offset,
+                };
+                partition.follower_fetched(BrokerId(limits.replica_id), wanted.current_leader_epoch, said);
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a follower's log end is the offset that it asked for last: it has everything below, and nothing of it is guessed.
 
-use crate::base::Millis;
+use crate::base::{BrokerEpoch, Millis};
 
 /// Nothing was heard of the follower since this broker leads.
 pub const UNKNOWN_OFFSET: i64 = -1;
@@ -14,6 +14,8 @@ const NEVER: Millis = Millis::MIN;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FollowerFetch {
     pub now_ms: Millis,
+    /// The registration that it was sent in; unknown before Fetch 15.
+    pub broker_epoch: BrokerEpoch,
     pub offset: i64,
     pub log_start_offset: i64,
     /// Where the leader's log ended when the fetch was read.
@@ -22,6 +24,8 @@ pub struct FollowerFetch {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Follower {
+    /// The registration in which the follower was heard last.
+    pub broker_epoch: BrokerEpoch,
     pub log_end: i64,
     pub log_start: i64,
     last_fetch_ms: Millis,
@@ -34,6 +38,7 @@ pub struct Follower {
 impl Follower {
     pub fn unknown() -> Follower {
         Follower {
+            broker_epoch: BrokerEpoch::UNKNOWN,
             log_end: UNKNOWN_OFFSET,
             log_start: UNKNOWN_OFFSET,
             last_fetch_ms: NEVER,
@@ -52,8 +57,13 @@ impl Follower {
         };
     }
 
-    /// Says whether the log end moved.
+    /// Says whether the log end moved. What was sent by an earlier life of the follower's broker, which may have had more, does not
+    /// count (KIP-903).
     pub fn fetched(&mut self, fetch: &FollowerFetch) -> bool {
+        if fetch.broker_epoch != BrokerEpoch::UNKNOWN && fetch.broker_epoch < self.broker_epoch {
+            return false;
+        }
+        self.broker_epoch = fetch.broker_epoch;
         if fetch.offset >= fetch.leader_end {
             self.caught_up_ms = self.caught_up_ms.max(fetch.now_ms);
         } else if fetch.offset >= self.leader_end_then {
@@ -78,7 +88,7 @@ mod tests {
     use super::*;
 
     fn fetch(now_ms: Millis, offset: i64, leader_end: i64) -> FollowerFetch {
-        FollowerFetch { now_ms, offset, log_start_offset: 0, leader_end }
+        FollowerFetch { now_ms, broker_epoch: BrokerEpoch::UNKNOWN, offset, log_start_offset: 0, leader_end }
     }
 
     #[test]
@@ -94,6 +104,16 @@ mod tests {
         assert!(follower.is_caught_up(2000, 128_000, 30_000));
         assert!(!follower.is_caught_up(2000, 128_001, 30_000));
         assert!(follower.is_caught_up(990, i64::MAX, 30_000), "it has everything");
+    }
+
+    #[test]
+    fn what_an_earlier_life_of_the_broker_said_does_not_count() {
+        let mut follower = Follower::unknown();
+        let of = |epoch, offset| FollowerFetch { broker_epoch: BrokerEpoch(epoch), ..fetch(0, offset, 10) };
+        assert!(follower.fetched(&of(5, 3)));
+        assert!(!follower.fetched(&of(4, 9)));
+        assert_eq!((follower.log_end, follower.broker_epoch), (3, BrokerEpoch(5)));
+        assert!(follower.fetched(&of(6, 1)), "it may have lost records");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use super::follower::{Follower, FollowerFetch};
 use super::leadership::{AlteredPartition, IsrChange, Leadership};
-use crate::base::{BrokerId, ErrorCode, Millis};
+use crate::base::{BrokerEpoch, BrokerId, ErrorCode, Millis};
 use std::collections::BTreeMap;
 
 #[cfg(test)]
@@ -172,12 +172,17 @@ impl IsrState {
         self.last_token += 1;
         let change = IsrChange {
             token: self.last_token,
+            member_epochs: isr.iter().map(|id| self.heard_in(*id)).collect(),
             isr,
             leader_epoch: self.leadership.leader_epoch,
             partition_epoch: self.leadership.partition_epoch,
         };
         self.pending = Some(Pending { change: change.clone(), is_expansion, is_stuck: false });
         change
+    }
+
+    fn heard_in(&self, id: BrokerId) -> BrokerEpoch {
+        self.followers.get(&id).map_or(BrokerEpoch::UNKNOWN, |follower| follower.broker_epoch)
     }
 
     /// The controller's answer to the proposal with this token.

@@ -1,6 +1,6 @@
 //! What the controller said of a partition, and what it answered when asked to change it.
 
-use crate::base::{BrokerId, ControllerEpoch, LeaderEpoch, PartitionEpoch, TopicId, TopicPartition};
+use crate::base::{BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, PartitionEpoch, TopicId, TopicPartition};
 
 /// What the controller last said of the partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct IsrChange {
     /// Of this proposal: an answer to another one is ignored.
     pub token: u64,
     pub isr: Vec<BrokerId>,
+    /// The registrations in which the members were heard, in their order; unknown is said as such.
+    pub member_epochs: Vec<BrokerEpoch>,
     pub leader_epoch: LeaderEpoch,
     pub partition_epoch: PartitionEpoch,
 }

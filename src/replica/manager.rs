@@ -6,7 +6,7 @@ use super::fetcher::{FetcherManager, FetcherSettings, Leaders};
 use super::metadata_cache::MetadataCache;
 use super::partition::{Partition, Surroundings};
 use super::throttle::ReplicationQuota;
-use crate::base::{BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, TopicPartition, time};
+use crate::base::{BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, TopicId, TopicPartition, time};
 use crate::config::{LogConfig, ReplicaSelector, ReplicationConfig};
 use crate::log::LogManager;
 use arc_swap::ArcSwap;
@@ -108,8 +108,12 @@ impl ReplicaManager {
     }
 
     /// Starts what runs beside requests, on the current runtime: proposals to the controller, the look for followers that fall
-    /// behind.
-    pub fn start(self: &Arc<ReplicaManager>, alterer: Arc<dyn PartitionAlterer>) {
+    /// behind. `on_dir_failure` hears of log directories that fail, after their partitions were taken out of use.
+    pub fn start(
+        self: &Arc<ReplicaManager>,
+        alterer: Arc<dyn PartitionAlterer>,
+        on_dir_failure: impl Fn() + Send + 'static,
+    ) {
         tokio::spawn(self.isr_queue.clone().run(alterer, Arc::downgrade(self)));
         let replicas = Arc::downgrade(self);
         let period = Duration::from_millis((self.around.lag_max_ms / 2).max(1) as u64);
@@ -120,11 +124,11 @@ impl ReplicaManager {
                 replicas.all().iter().for_each(|partition| partition.shrink_isr());
             }
         });
-        self.follow_log_dirs();
+        self.follow_log_dirs(on_dir_failure);
     }
 
     /// Takes the partitions of a log directory out of use when the directory fails. The others go on.
-    fn follow_log_dirs(self: &Arc<ReplicaManager>) {
+    fn follow_log_dirs(self: &Arc<ReplicaManager>, on_dir_failure: impl Fn() + Send + 'static) {
         let replicas = Arc::downgrade(self);
         let (failed, mut failures) = tokio::sync::mpsc::unbounded_channel();
         self.logs.on_dir_failure(move || {
@@ -134,6 +138,7 @@ impl ReplicaManager {
             while failures.recv().await.is_some() {
                 let Some(replicas) = replicas.upgrade() else { return };
                 replicas.retire_offline();
+                on_dir_failure();
             }
         });
     }
@@ -196,6 +201,17 @@ impl ReplicaManager {
             Some(_) => Err(ReplicaError::NotLeader),
             None => Err(ReplicaError::UnknownPartition),
         }
+    }
+
+    /// The name of a topic by its id. A follower may ask before UpdateMetadata has said what LeaderAndIsr said already.
+    pub fn topic_name(&self, id: TopicId) -> Option<Arc<str>> {
+        if let Some(name) = self.metadata.image().topic_name(id) {
+            return Some(name.clone());
+        }
+        let has_id = |partition: &Arc<Partition>| partition.log().topic_id() == Some(id);
+        let partitions = self.partitions.load();
+        let found = partitions.iter().find(|(_, of_topic)| of_topic.values().next().is_some_and(has_id));
+        found.map(|(name, _)| name.clone())
     }
 
     pub fn hosted(&self, topic: &str, partition: i32) -> Option<Arc<Partition>> {

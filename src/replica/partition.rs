@@ -15,7 +15,7 @@ use super::isr::{AfterAlter, Circumstances, IsrState};
 use super::leadership::{AlterPartition, AlteredPartition, IsrChange, Leadership};
 use super::metadata_cache::{MetadataCache, PartitionMetadata};
 use super::waiters::{Waiters, Watched};
-use crate::base::{BrokerId, ErrorCode, LeaderEpoch, Millis, TopicPartition};
+use crate::base::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, Millis, TopicPartition};
 use crate::log::{AppendOrigin, Log, LogAppendInfo, LogManager};
 use crate::record::ValidatedRecords;
 use parking_lot::RwLock;
@@ -64,6 +64,14 @@ impl Watched for LogEnd {
     fn waiters(&self) -> &Waiters {
         self.0.end_waiters()
     }
+}
+
+/// What a follower's fetch says of its log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FollowerSays {
+    pub broker_epoch: BrokerEpoch,
+    pub offset: i64,
+    pub log_start_offset: i64,
 }
 
 /// What moved by an event on a partition.
@@ -223,14 +231,16 @@ impl Partition {
 
     /// Notes what a follower's fetch says of its log: it may move the high watermark, and the follower may join the ISR.
     /// `epoch` is the leader epoch that the follower knows; what it said to an earlier leader does not count.
-    pub fn follower_fetched(&self, id: BrokerId, epoch: LeaderEpoch, offset: i64, log_start_offset: i64) {
+    pub fn follower_fetched(&self, id: BrokerId, epoch: LeaderEpoch, said: FollowerSays) {
         let now_ms = (self.around.clock)();
         let mut state = self.state.write();
         if !state.is_leader() || check_epoch(&state, epoch).is_err() {
             return;
         }
         let before = state.follower(id).map(|follower| follower.log_start);
-        let fetch = FollowerFetch { now_ms, offset, log_start_offset, leader_end: self.log.log_end_offset() };
+        let FollowerSays { broker_epoch, offset, log_start_offset } = said;
+        let leader_end = self.log.log_end_offset();
+        let fetch = FollowerFetch { now_ms, broker_epoch, offset, log_start_offset, leader_end };
         let Ok(end_moved) = state.fetched(id, &fetch) else { return };
         let change = self.with_circumstances(|by| state.expand(id, by));
         let high_watermark = (end_moved || change.is_some()) && self.advance_high_watermark(&state);

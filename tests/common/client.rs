@@ -84,13 +84,24 @@ impl Client {
 impl Client {
     /// Creates a topic and waits until each of its partitions has a leader.
     pub fn create_topic(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> io::Result<()> {
+        self.create_replicated(name, partitions, 1, configs)
+    }
+
+    /// The same with more replicas than one.
+    pub fn create_replicated(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        replicas: i16,
+        configs: &[(&str, &str)],
+    ) -> io::Result<()> {
         let config = |(name, value): &(&str, &str)| {
             CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
         };
         let topic = CreatableTopic::default()
             .with_name(TopicName(text(name)))
             .with_num_partitions(partitions)
-            .with_replication_factor(1)
+            .with_replication_factor(replicas)
             .with_configs(configs.iter().map(config).collect());
         let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
         let response = self.call(&request, 5)?;

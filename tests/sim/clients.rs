@@ -4,7 +4,7 @@ use super::clock::sleep_ms;
 use super::mistake::Mistake;
 use super::process::Process;
 use super::world::{PARTITIONS, TOPIC, World};
-use ottla::base::LeaderEpoch;
+use ottla::base::{BrokerEpoch, LeaderEpoch};
 use ottla::log::{AppendOrigin, Log};
 use ottla::record::{BatchBuilder, ValidatedRecords, batches};
 use ottla::replica::fetch::{FetchLimits, Isolation};
@@ -93,6 +93,7 @@ fn fetch(world: &World, replicas: &ReplicaManager, partition: i32, position: i64
     let limits = FetchLimits {
         isolation: Isolation::ReadUncommitted,
         replica_id: -1,
+        replica_epoch: BrokerEpoch::UNKNOWN,
         rack: None,
         listener: "PLAINTEXT".into(),
         from_follower_allowed: true,

@@ -57,7 +57,8 @@ impl LeaderEndpoint for Endpoint {
             let (world, id) = (follower.world().clone(), follower.id);
             let wants = mistake::in_fetch(&world, fetch.wants);
             let at_leader = world.clone();
-            let serve = |leader: Arc<Process>| async move { serve_fetch(&at_leader, &leader, id, wants).await };
+            let epoch = follower.replicas().map_or(BrokerEpoch::UNKNOWN, |replicas| replicas.broker_epoch());
+            let serve = |leader: Arc<Process>| async move { serve_fetch(&at_leader, &leader, id, epoch, wants).await };
             world.call(&follower, self.leader, serve).await.flatten().ok_or_else(no_answer)
         })
     }
@@ -78,12 +79,19 @@ impl LeaderEndpoint for Endpoint {
     fn hang_up(&self) {}
 }
 
-async fn serve_fetch(world: &World, leader: &Process, follower: i32, wants: Vec<FetchWant>) -> Option<LeaderAnswer> {
+async fn serve_fetch(
+    world: &World,
+    leader: &Process,
+    follower: i32,
+    replica_epoch: BrokerEpoch,
+    wants: Vec<FetchWant>,
+) -> Option<LeaderAnswer> {
     let replicas = leader.replicas()?;
     let wanted: Vec<FetchPartition> = wants.iter().map(wanted).collect();
     let limits = FetchLimits {
         isolation: Isolation::ReadUncommitted,
         replica_id: follower,
+        replica_epoch,
         rack: None,
         listener: "PLAINTEXT".into(),
         from_follower_allowed: true,
@@ -197,7 +205,7 @@ fn alteration(alter: &AlterPartition) -> Alteration {
         topic: TopicKey::Id(alter.topic_id),
         partition: alter.partition.partition,
         leader_epoch: alter.change.leader_epoch,
-        isr: alter.change.isr.iter().map(|member| (*member, BrokerEpoch::UNKNOWN)).collect(),
+        isr: alter.change.isr.iter().copied().zip(alter.change.member_epochs.iter().copied()).collect(),
         recovery: LeaderRecoveryState::Recovered,
         partition_epoch: alter.change.partition_epoch,
     }

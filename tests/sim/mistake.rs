@@ -3,11 +3,12 @@
 use super::keeper::Keeper;
 use super::world::{World, partitions};
 use bytes::{Bytes, BytesMut};
-use ottla::base::{BrokerId, ControllerEpoch, LeaderEpoch, PartitionEpoch};
+use ottla::base::{BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, PartitionEpoch};
 use ottla::controller::ControlRequest;
 use ottla::record::{batches, crc};
 use ottla::replica::fetch_session::FetchPartition;
 use ottla::replica::fetcher::{FetchWant, PartitionAnswer};
+use ottla::replica::partition::FollowerSays;
 use ottla::replica::{AlterAnswer, AlterPartition, AlteredPartition, ReplicaManager};
 use ottla::zookeeper::paths::{self, PartitionState};
 use ottla::zookeeper::{Operation, Write};
@@ -131,7 +132,8 @@ pub fn at_leader(world: &World, replicas: &ReplicaManager, follower: i32, wanted
     for wanted in wanted {
         if let Some(partition) = replicas.hosted(&wanted.topic, wanted.partition) {
             let end = partition.log().log_end_offset();
-            partition.follower_fetched(BrokerId(follower), wanted.current_leader_epoch, end, 0);
+            let said = FollowerSays { broker_epoch: BrokerEpoch::UNKNOWN, offset: end, log_start_offset: 0 };
+            partition.follower_fetched(BrokerId(follower), wanted.current_leader_epoch, said);
         }
     }
 }

@@ -98,7 +98,7 @@ impl Process {
             leaders: Arc::new(Endpoints(Arc::downgrade(&process))),
             replication: config.replication.clone(),
         }));
-        replicas.start(Arc::new(Alterer(Arc::downgrade(&process))));
+        replicas.start(Arc::new(Alterer(Arc::downgrade(&process))), || ());
         *process.replicas.lock() = Some(replicas);
         process.spawn(process.clone().control(incoming));
         process.spawn(process.clone().keep_registered());

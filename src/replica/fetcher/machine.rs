@@ -13,9 +13,16 @@ use std::sync::Arc;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FetcherSettings {
-    /// `replica.fetch.backoff.ms`
+    /// `replica.fetch.backoff.ms`: the longest pause after a failure.
     pub backoff_ms: Millis,
 }
+
+/// Pause after the first failure; doubled with each. A leader that was just elected may hear of it later than its followers, and cannot
+/// commit anything before they have asked it.
+const BACKOFF_FIRST_MS: Millis = 20;
+
+/// How often a quota that is exceeded is looked at again.
+const THROTTLE_CHECK_MS: Millis = 100;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -36,13 +43,17 @@ struct Followed {
     last_epoch: LeaderEpoch,
     phase: Phase,
     not_before_ms: Millis,
+    /// Since the last success.
+    failures: u32,
     /// How far the leader's high watermark is ahead; `None` before the first answer.
     lag: Option<i64>,
 }
 
 impl Followed {
     fn delay(&mut self, now_ms: Millis, settings: FetcherSettings) {
-        self.not_before_ms = now_ms + settings.backoff_ms;
+        let pause_ms = BACKOFF_FIRST_MS << self.failures.min(16);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before_ms = now_ms + pause_ms.min(settings.backoff_ms);
     }
 
     /// Goes on at the log's end.
@@ -97,6 +108,7 @@ impl FetcherMachine {
             last_epoch: LeaderEpoch::NONE,
             phase: Phase::Truncating,
             not_before_ms: Millis::MIN,
+            failures: 0,
             lag: None,
             replica,
         };
@@ -148,11 +160,13 @@ impl FetcherMachine {
         Work::Fetch(self.session.next(wants))
     }
 
-    /// When a partition that waits may go on.
+    /// When a partition that waits may go on. One that is ready and was not fetched is throttled.
     fn next_time(&self, now_ms: Millis) -> Option<Millis> {
-        let waiting = self.partitions.values().filter(|followed| followed.phase != Phase::Parked);
-        // What is ready and not fetched is throttled.
-        waiting.map(|followed| followed.not_before_ms.max(now_ms + self.settings.backoff_ms.min(100))).min()
+        let time = |followed: &Followed| match followed.not_before_ms {
+            ready_ms if ready_ms <= now_ms => now_ms + THROTTLE_CHECK_MS,
+            later_ms => later_ms,
+        };
+        self.partitions.values().filter(|followed| followed.phase != Phase::Parked).map(time).min()
     }
 
     fn truncate_without_epochs(&mut self, now_ms: Millis) {
@@ -288,6 +302,7 @@ fn take(followed: &mut Followed, answer: &PartitionAnswer, now_ms: Millis, setti
     let (epoch, replica) = (followed.leader_epoch, &followed.replica);
     match replica.append(epoch, &answer.records, answer.high_watermark, answer.log_start_offset) {
         Ok(taken) => {
+            followed.failures = 0;
             followed.offset = taken.next_offset;
             followed.last_epoch = taken.last_epoch.unwrap_or(followed.last_epoch);
             followed.lag = Some((answer.high_watermark - taken.next_offset).max(0));

@@ -3,7 +3,9 @@
 use super::*;
 use parking_lot::Mutex;
 
+/// The longest pause, and the first one.
 const BACKOFF: i64 = 1000;
+const FIRST: i64 = 20;
 
 #[derive(Default)]
 struct State {
@@ -238,10 +240,10 @@ fn errors_delay_one_partition_and_not_the_others() {
         let mut machine = following(&fake);
         machine.add(TopicPartition::new("u", 1), TopicId::random(), LeaderEpoch(9), other);
         exchange(&mut machine, 0, error(code));
-        let Work::Fetch(fetch) = machine.next(BACKOFF - 1, false) else { panic!("the other goes on") };
+        let Work::Fetch(fetch) = machine.next(FIRST - 1, false) else { panic!("the other goes on") };
         assert_eq!((fetch.wants.len(), fetch.forgotten.len()), (0, 1), "the session goes on without it");
-        machine.fetched(BACKOFF - 1, LeaderAnswer { session_id: 1, ..LeaderAnswer::default() });
-        assert_eq!(asked(&machine.next(BACKOFF, false)), Some((10, 3)), "{code:?}");
+        machine.fetched(FIRST - 1, LeaderAnswer { session_id: 1, ..LeaderAnswer::default() });
+        assert_eq!(asked(&machine.next(FIRST, false)), Some((10, 3)), "{code:?}");
     }
 }
 
@@ -284,8 +286,8 @@ fn what_cannot_be_appended_is_asked_for_again_unless_the_disk_is_gone() {
     let mut machine = following(&fake);
     fake.0.lock().fails = true;
     exchange(&mut machine, 0, answer(5, 12));
-    assert!(matches!(machine.next(1, false), Work::Idle { until_ms: Some(BACKOFF) }));
-    exchange(&mut machine, BACKOFF, answer(5, 12));
+    assert!(matches!(machine.next(1, false), Work::Idle { until_ms: Some(FIRST) }));
+    exchange(&mut machine, FIRST, answer(5, 12));
     fake.0.lock().is_offline = true;
     exchange(&mut machine, BACKOFF * 2, answer(5, 12));
     assert!(matches!(machine.next(BACKOFF * 9, false), Work::Idle { until_ms: None }));
@@ -297,12 +299,16 @@ fn a_leader_that_cannot_be_asked_is_asked_later_with_a_new_session() {
     let mut machine = following(&fake);
     exchange(&mut machine, 0, answer(0, 10));
     assert!(matches!(machine.next(0, false), Work::Fetch(fetch) if fetch.session_epoch == 1));
-    machine.fetch_failed(0);
-    assert!(matches!(machine.next(1, false), Work::Idle { until_ms: Some(BACKOFF) }));
-    assert!(matches!(machine.next(BACKOFF, false), Work::Fetch(fetch) if fetch.session_epoch == 0));
+    let mut now_ms = 0;
+    for pause_ms in [FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST, 16 * FIRST, 32 * FIRST, BACKOFF, BACKOFF] {
+        machine.fetch_failed(now_ms);
+        assert!(matches!(machine.next(now_ms + pause_ms - 1, false), Work::Idle { .. }), "{pause_ms}");
+        now_ms += pause_ms;
+        assert!(matches!(machine.next(now_ms, false), Work::Fetch(fetch) if fetch.session_epoch == 0), "{pause_ms}");
+    }
     let refused = LeaderAnswer { error: ErrorCode::InvalidFetchSessionEpoch, ..LeaderAnswer::default() };
-    machine.fetched(BACKOFF, refused);
-    assert!(matches!(machine.next(BACKOFF, false), Work::Fetch(fetch) if fetch.session_epoch == 0), "at once");
+    machine.fetched(now_ms, refused);
+    assert!(matches!(machine.next(now_ms, false), Work::Fetch(fetch) if fetch.session_epoch == 0), "at once");
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn at(now_ms: Millis, log_end: i64, high_watermark: i64) -> Circumstances<'stati
 }
 
 fn fetch(state: &mut IsrState, id: i32, now_ms: Millis, offset: i64, leader_end: i64) {
-    let fetch = FollowerFetch { now_ms, offset, log_start_offset: 0, leader_end };
+    let fetch = FollowerFetch { now_ms, broker_epoch: BrokerEpoch(id.into()), offset, log_start_offset: 0, leader_end };
     state.fetched(BrokerId(id), &fetch).expect("a replica");
 }
 
@@ -84,6 +84,7 @@ fn a_proposed_member_counts_at_once_and_a_leaving_one_until_the_controller_agree
     fetch(&mut state, 3, 1, 10, 10);
     let change = state.expand(BrokerId(3), &at(1, 10, 10)).expect("an expansion");
     assert_eq!((change.isr.clone(), change.partition_epoch), (ids(&[1, 2, 3]), PartitionEpoch(10)));
+    assert_eq!(change.member_epochs, [BrokerEpoch::UNKNOWN, BrokerEpoch(2), BrokerEpoch(3)]);
     assert_eq!(state.maximal_isr(), ids(&[1, 2, 3]));
     assert_eq!(state.leadership().isr, ids(&[1, 2]));
     // Long after, 3 is behind; until the answer it counts nevertheless.
@@ -118,7 +119,8 @@ fn who_may_join() {
     }
     let mut state = leader(&[1, 2], 5);
     assert_eq!(state.expand(BrokerId(2), &at(1, 12, 0)), None, "a member");
-    let fetch = FollowerFetch { now_ms: 1, offset: 12, log_start_offset: 0, leader_end: 12 };
+    let fetch =
+        FollowerFetch { now_ms: 1, broker_epoch: BrokerEpoch(4), offset: 12, log_start_offset: 0, leader_end: 12 };
     assert_eq!(state.fetched(BrokerId(4), &fetch), Err(NotAReplica));
 }
 
@@ -194,7 +196,13 @@ fn a_follower_knows_no_followers_and_moves_no_high_watermark() {
 #[test]
 fn the_low_watermark_is_that_of_the_living() {
     let mut state = leader(&[1, 2, 3], 0);
-    let fetched = |start| FollowerFetch { now_ms: 1, offset: 10, log_start_offset: start, leader_end: 10 };
+    let fetched = |log_start_offset| FollowerFetch {
+        now_ms: 1,
+        broker_epoch: BrokerEpoch(4),
+        offset: 10,
+        log_start_offset,
+        leader_end: 10,
+    };
     state.fetched(BrokerId(2), &fetched(4)).expect("a replica");
     state.fetched(BrokerId(3), &fetched(2)).expect("a replica");
     assert_eq!(state.low_watermark(5, &|_| true), 2);
