@@ -83,3 +83,18 @@ fn a_stopped_broker_is_gone_at_once() {
         cluster.restart(1);
     }
 }
+
+#[test]
+fn three_brokers_share_the_zookeeper_inside_the_first() {
+    let mut cluster = Cluster::start_on_embedded(3, &LONG_SESSION);
+    cluster.controller_client().create_assigned("t", &[&[1, 2], &[2, 3], &[3, 1]], &[]).expect("created");
+    let in_sync = |cluster: &Cluster| (0..3).all(|at| cluster.partition_state("t", at).2.len() == 2);
+    eventually("all in sync", || in_sync(&cluster).then_some(()));
+    // The others live on while the first one, and ZooKeeper with it, is away.
+    let epochs = [2, 3].map(|id| cluster.zookeeper.broker_epoch(id));
+    assert!(cluster.stop(1).success());
+    assert_eq!(cluster.client(2).leaders("t").expect("metadata").len(), 3);
+    cluster.restart(1);
+    eventually("all in sync again", || in_sync(&cluster).then_some(()));
+    assert_eq!([2, 3].map(|id| cluster.zookeeper.broker_epoch(id)), epochs);
+}

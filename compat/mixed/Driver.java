@@ -183,7 +183,16 @@ public class Driver {
             // do not get over.
             Map<TopicPartition, OffsetSpec> ends = new HashMap<>();
             for (int i = 0; i < partitions; i++) ends.put(new TopicPartition(topic, i), OffsetSpec.latest());
-            admin.listOffsets(ends).all().get();
+            for (int tries = 0; ; tries++) {
+                try {
+                    admin.listOffsets(ends).all().get();
+                    break;
+                } catch (ExecutionException error) {
+                    // Some broker has not heard of the topic yet.
+                    if (tries > 100) throw error;
+                    Thread.sleep(100);
+                }
+            }
             producing = new Thread(() -> produce(perSecond), "producing");
             reading = new Thread(this::read, "reading");
             producing.start();

@@ -27,6 +27,8 @@ pub struct Broker {
     /// Holds `kafka-logs`, `zookeeper`, `server.properties` and `broker.log`.
     pub dir: PathBuf,
     properties: PathBuf,
+    /// What the process finds in its environment besides.
+    environment: Vec<(String, String)>,
     child: Option<Child>,
     /// Removes `dir` at the end.
     _folder: tempfile::TempDir,
@@ -47,7 +49,12 @@ impl Broker {
         let dir = folder.path().to_owned();
         let properties = dir.join("server.properties");
         fs::write(&properties, properties_text(&dir, port, zk_port, overrides)).expect("server.properties");
-        Broker { port, zk_port, dir, properties, child: None, _folder: folder }
+        Broker { port, zk_port, dir, properties, environment: Vec::new(), child: None, _folder: folder }
+    }
+
+    /// For the next start.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts the stopped or killed broker again, on the same folder and ports.
@@ -157,6 +164,7 @@ impl Broker {
         let log = File::options().create(true).append(true).open(self.dir.join("broker.log")).expect("broker.log");
         let child = Command::new(env!("CARGO_BIN_EXE_ottla"))
             .arg(&self.properties)
+            .envs(self.environment.iter().cloned())
             .stdout(log.try_clone().expect("second handle"))
             .stderr(log)
             .spawn()
