@@ -19,6 +19,7 @@ mod load;
 pub mod machine;
 mod partitions;
 pub mod placement;
+mod reassign_znode;
 pub mod reassignment;
 mod replicas;
 pub mod requests;

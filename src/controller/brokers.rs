@@ -231,8 +231,11 @@ impl Controller {
         }
     }
 
-    /// Leaders that have drifted from the preferred replicas are brought back, broker by broker.
+    /// Leaders that have drifted from the preferred replicas are brought back, broker by broker; not while partitions move.
     pub(super) fn rebalance(&mut self, tolerated_percent: i32) {
+        if !self.context.reassigning.is_empty() {
+            return;
+        }
         let mut preferred: std::collections::BTreeMap<BrokerId, (i64, Vec<TopicPartition>)> = Default::default();
         for (tp, partition) in self.context.partitions() {
             let Some(first) = partition.assignment.replicas.first() else { continue };

@@ -9,7 +9,7 @@ use crate::base::{BrokerEpoch, BrokerId, ControllerEpoch, TopicId};
 use crate::zookeeper::{SessionEvent, Watches, Zk};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// Who is the controller, as this broker knows from ZooKeeper.
@@ -35,6 +35,8 @@ pub(super) struct Driver {
     state: watch::Sender<ControllerState>,
     replies: HashMap<u64, oneshot::Sender<CommandReply>>,
     last_token: u64,
+    /// When this broker last won an election.
+    elected: Instant,
 }
 
 /// Where events come from.
@@ -64,6 +66,7 @@ impl Driver {
             state,
             replies: HashMap::new(),
             last_token: 0,
+            elected: Instant::now(),
         };
         tokio::spawn(driver.run(received, changes, sources));
     }
@@ -151,10 +154,17 @@ impl Driver {
                 });
                 if changed {
                     match active {
-                        Some(epoch) => tracing::info!(%epoch, "this broker is the controller"),
+                        Some(epoch) => {
+                            self.elected = Instant::now();
+                            tracing::info!(%epoch, "this broker is the controller");
+                        }
                         None => tracing::info!(controller = ?broker.map(|id| id.0), "controller"),
                     }
                 }
+            }
+            Effect::TakenOver { brokers, partitions, leaderless } => {
+                let took_ms = self.elected.elapsed().as_millis() as u64;
+                tracing::info!(brokers, partitions, leaderless, took_ms, "the controller has taken over");
             }
             Effect::ClearWatches => self.watches.clear(),
             Effect::Warn(text) => tracing::warn!("{text}"),

@@ -103,6 +103,12 @@ pub enum Effect {
         broker: Option<BrokerId>,
         active: Option<ControllerEpoch>,
     },
+    /// The new controller has brought every broker in line with what it found.
+    TakenOver {
+        brokers: usize,
+        partitions: usize,
+        leaderless: usize,
+    },
     /// Forget every watch: the machine has forgotten what they are for.
     ClearWatches,
     Warn(String),

@@ -221,6 +221,7 @@ impl Controller {
             // An election takes the dead out of the ISR with the same write; what is left to do after it is little.
             Task::ElectOffline,
             Task::Replicas { replicas: offline, phase: ReplicaPhase::Offline },
+            Task::TakenOver,
             Task::ReassignZnode,
             Task::ResumeReassignments,
             Task::DeleteMarkersChanged,
@@ -231,6 +232,15 @@ impl Controller {
             let timer = Timer::AutoRebalance(active.epoch);
             self.emit(Effect::Timer { timer, at: self.now + FIRST_REBALANCE_AFTER_MS });
         }
+    }
+}
+
+impl Controller {
+    pub(super) fn taken_over(&mut self) {
+        let is_leaderless = |partition: &PartitionContext| partition.phase != PartitionPhase::Online;
+        let leaderless = self.context.partitions().filter(|(_, partition)| is_leaderless(partition)).count();
+        let (brokers, partitions) = (self.context.brokers.len(), self.context.partitions().count());
+        self.emit(Effect::TakenOver { brokers, partitions, leaderless });
     }
 }
 

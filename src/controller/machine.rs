@@ -15,7 +15,8 @@ use super::elections::Strategy;
 pub use super::event::{Answers, Effect, Event, Settings, Timer};
 use super::load::LoadWait;
 use super::partitions::PartitionWait;
-use super::reassignment::{Moves, ReassignWait, Trim};
+use super::reassign_znode::{Trim, ZnodeWait};
+use super::reassignment::{Moves, ReassignWait};
 use super::replicas::ReplicaWait;
 use super::requests::{ControlRequest, ControlResponse, RequestBatch, Sender};
 use super::topics::TopicWait;
@@ -89,6 +90,7 @@ pub(super) enum Task {
     WriteAssignments(Vec<Arc<str>>),
     ReassignmentsDone(Vec<TopicPartition>),
     ResumeReassignments,
+    TakenOver,
     IsrNotifications,
     LogDirNotifications,
     ReplyElection {
@@ -117,6 +119,7 @@ pub(super) enum Waiting {
     Topic(TopicWait),
     Deletion(DeletionWait),
     Reassign(ReassignWait),
+    ReassignZnode(ZnodeWait),
     Alter(AlterWait),
 }
 
@@ -288,6 +291,7 @@ impl Controller {
                 }
             }
             Task::ResumeReassignments => self.resume_reassignments(),
+            Task::TakenOver => self.taken_over(),
             Task::IsrNotifications => self.read_isr_notifications(),
             Task::LogDirNotifications => self.read_log_dir_notifications(),
             Task::ReplyElection { token, partitions, all } => self.reply_election(token, partitions, all),
@@ -320,6 +324,7 @@ impl Controller {
             Waiting::Topic(wait) => self.topic_answered(wait, answers),
             Waiting::Deletion(wait) => self.deletion_answered(wait, answers),
             Waiting::Reassign(wait) => self.reassign_answered(wait, answers),
+            Waiting::ReassignZnode(wait) => self.reassign_znode_answered(wait, answers),
             Waiting::Alter(wait) => self.alterations_done(wait, answers),
         }
     }

@@ -10,8 +10,9 @@ use super::context::{PartitionPhase, Replica, ReplicaPhase};
 use super::elections::Strategy;
 use super::machine::{Answers, Controller, Task, Waiting};
 use super::partitions::set_version;
+use super::reassign_znode::Trim;
 use crate::base::{BrokerId, ErrorCode, LeaderEpoch, PartitionEpoch, TopicPartition};
-use crate::zookeeper::paths::{self, PartitionState, ReassignmentList, ReplicaAssignment, TopicZnode};
+use crate::zookeeper::paths::{self, PartitionState, ReplicaAssignment, TopicZnode};
 use crate::zookeeper::{Answer, Operation, Write, ZkError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,13 +22,6 @@ pub type Wishes = BTreeMap<TopicPartition, Option<Vec<BrokerId>>>;
 
 /// Partitions and their next assignment.
 pub(super) type Moves = BTreeMap<TopicPartition, ReplicaAssignment>;
-
-/// Entries of `/admin/reassign_partitions` that are to go: those that failed or were overtaken, and those that are done.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) enum Trim {
-    Any(BTreeSet<TopicPartition>),
-    Done(BTreeMap<TopicPartition, Vec<BrokerId>>),
-}
 
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum ReassignWait {
@@ -41,11 +35,6 @@ pub(super) enum ReassignWait {
     BumpReread(Vec<TopicPartition>),
     /// Topic znodes of B.
     Finished(Vec<Arc<str>>),
-    Znode,
-    Trim(Trim),
-    Trimmed {
-        left: bool,
-    },
 }
 
 impl ReplicaAssignment {
@@ -84,7 +73,7 @@ impl Controller {
     }
 
     /// The moves that can begin; the others get their outcome.
-    fn accepted(&mut self, wishes: Wishes) -> Moves {
+    pub(super) fn accepted(&mut self, wishes: Wishes) -> Moves {
         let mut moves = Moves::new();
         for (tp, wish) in wishes {
             match self.next_assignment(&tp, wish.as_deref()) {
@@ -154,7 +143,7 @@ impl Controller {
         self.fenced([Write::set(paths::topic(topic), znode.to_json(), Some(version))])
     }
 
-    pub(super) fn reassign_answered(&mut self, wait: ReassignWait, mut answers: Answers) {
+    pub(super) fn reassign_answered(&mut self, wait: ReassignWait, answers: Answers) {
         match wait {
             ReassignWait::Wished { topics, moves } => self.wished(topics, moves, answers),
             ReassignWait::States(partitions) => {
@@ -175,20 +164,6 @@ impl Controller {
                 self.bump_epochs(partitions);
             }
             ReassignWait::Finished(topics) => self.finished_written(topics, answers),
-            ReassignWait::Znode => match answers.pop() {
-                Some(Ok(Answer::Data(data, stat))) => self.reassign_znode_read(&data, stat.czxid),
-                _ => self.context.reassign_znode = None,
-            },
-            ReassignWait::Trim(trim) => match answers.pop() {
-                Some(Ok(Answer::Data(data, stat))) => self.trim_read(trim, &data, stat.version),
-                _ => self.context.reassign_znode = None,
-            },
-            ReassignWait::Trimmed { left } => {
-                if !left {
-                    self.context.reassign_znode = None;
-                    self.first(Task::ReassignZnode);
-                }
-            }
         }
     }
 
@@ -434,61 +409,6 @@ impl Controller {
         let moving = self.context.partitions().filter(|(_, partition)| partition.assignment.is_being_reassigned());
         let moving = moving.map(|(tp, partition)| (tp, partition.assignment.clone())).collect();
         self.reply(token, CommandReply::ListReassignments(Ok(moving)));
-    }
-
-    /// `/admin/reassign_partitions`, read together with the watch that says when it is there.
-    pub(super) fn read_reassign_znode(&mut self) {
-        let operations =
-            vec![Operation::exists_and_watch(paths::REASSIGN_PARTITIONS), Operation::get(paths::REASSIGN_PARTITIONS)];
-        self.ask(operations, Waiting::Reassign(ReassignWait::Znode));
-    }
-
-    /// Acts once on each such znode; its later contents are this controller's own.
-    fn reassign_znode_read(&mut self, data: &[u8], czxid: i64) {
-        if self.context.reassign_znode.replace(czxid) == Some(czxid) {
-            return;
-        }
-        let list = match ReassignmentList::parse(data) {
-            Ok(list) => list.0,
-            Err(error) => {
-                self.warn(error.to_string());
-                Vec::new()
-            }
-        };
-        let named: BTreeSet<TopicPartition> = list.iter().map(|(tp, _)| tp.clone()).collect();
-        let wishes = list.into_iter().map(|(tp, replicas)| (tp, Some(replicas))).collect();
-        let moves = self.accepted(wishes);
-        let failed: BTreeSet<TopicPartition> = named.into_iter().filter(|tp| !moves.contains_key(tp)).collect();
-        if !failed.is_empty() {
-            self.warn(format!("{}: these partitions cannot be moved: {failed:?}", paths::REASSIGN_PARTITIONS));
-        }
-        self.first_all(vec![Task::TrimReassignZnode(Trim::Any(failed)), Task::Reassign(moves)]);
-    }
-
-    pub(super) fn trim_reassign_znode(&mut self, trim: Trim) {
-        if self.context.reassign_znode.is_some() {
-            let read = Operation::get(paths::REASSIGN_PARTITIONS);
-            self.ask(vec![read], Waiting::Reassign(ReassignWait::Trim(trim)));
-        }
-    }
-
-    fn trim_read(&mut self, trim: Trim, data: &[u8], version: i32) {
-        let before = ReassignmentList::parse(data).unwrap_or_default();
-        let mut after = before.clone();
-        after.0.retain(|(tp, replicas)| match &trim {
-            Trim::Any(gone) => !gone.contains(tp),
-            Trim::Done(done) => done.get(tp) != Some(replicas),
-        });
-        let left = !after.0.is_empty();
-        if left && after == before {
-            return;
-        }
-        let write = match left {
-            true => Write::set(paths::REASSIGN_PARTITIONS, after.to_json(), Some(version)),
-            false => Write::delete(paths::REASSIGN_PARTITIONS, Some(version)),
-        };
-        let write = self.fenced([write]);
-        self.ask(vec![write], Waiting::Reassign(ReassignWait::Trimmed { left }));
     }
 }
 

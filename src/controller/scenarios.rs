@@ -4,6 +4,7 @@ mod isr;
 mod reassignment;
 
 use super::commands::Command;
+use super::event::UncleanChange;
 use super::machine::Event;
 use super::simulated::Sim;
 use crate::base::{BrokerId, TopicPartition};
@@ -233,6 +234,54 @@ fn unclean_election_only_where_it_is_allowed() {
         sim.up(3);
         assert_eq!(sim.state("t", 0), expected);
     }
+}
+
+#[test]
+fn a_config_that_allows_unclean_elections_acts_at_once() {
+    let lost = |config: &str| {
+        let mut sim = cluster(&[1, 2, 3]);
+        create(&mut sim, "t", &[&[2, 3]]);
+        sim.down(3);
+        sim.down(2);
+        sim.up(3);
+        assert_eq!(sim.state("t", 0), "-1/2/2");
+        sim.zk.put("/config/topics/t", &format!(r#"{{"version":1,"config":{config}}}"#));
+        sim
+    };
+    let mut sim = lost(r#"{"unclean.leader.election.enable":"true"}"#);
+    sim.event(1, Event::Unclean(UncleanChange::Allowed(Some("other".into()))));
+    assert_eq!(sim.state("t", 0), "-1/2/2");
+    sim.event(1, Event::Unclean(UncleanChange::Allowed(Some("t".into()))));
+    assert_eq!(sim.state("t", 0), "3/3/3");
+    let mut sim = lost("{}");
+    sim.event(1, Event::Unclean(UncleanChange::Default(false)));
+    assert_eq!(sim.state("t", 0), "-1/2/2");
+    sim.event(1, Event::Unclean(UncleanChange::Default(true)));
+    assert_eq!(sim.state("t", 0), "3/3/3");
+}
+
+/// The whole restart fits between two looks at the list of brokers: the epoch gives it away.
+#[test]
+fn a_broker_that_was_gone_unseen_is_known_by_its_epoch() {
+    let mut sim = cluster(&[1, 2]);
+    create(&mut sim, "t", &[&[2, 1], &[2]]);
+    sim.said();
+    sim.restart_unseen(2);
+    assert_eq!((sim.state("t", 0), sim.state("t", 1)), ("1/1/1".into(), "2/2/2".into()));
+    let said = sim.said();
+    assert!(said.contains("1>2 LeaderAndIsr [t-0 1/1/1] [t-1 -1/1/2]"), "{said}");
+}
+
+/// A shutdown that is asked for of a controller which loses its office meanwhile is refused, not forgotten.
+#[test]
+fn every_command_is_answered() {
+    let mut sim = cluster(&[1, 2, 3]);
+    create(&mut sim, "t", &[&[2, 3]]);
+    sim.expire_unnoticed(1);
+    sim.said();
+    sim.shutdown(1, 2);
+    let said = sim.said();
+    assert!(said.contains("shutdown: NotController\n") && !sim.controllers().contains(&1), "{said}");
 }
 
 #[test]

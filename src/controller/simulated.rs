@@ -244,6 +244,14 @@ impl Sim {
         self.settle();
     }
 
+    /// The process dies and a new one has registered before anybody looks.
+    pub fn restart_unseen(&mut self, broker: i32) {
+        let (_, session) = self.brokers.remove(&broker).expect("known");
+        self.zk.watches.retain(|(owner, _, _)| *owner != broker);
+        self.zk.end_session(session);
+        self.up(broker);
+    }
+
     /// The process dies and its session ends.
     pub fn down(&mut self, broker: i32) {
         let (_, session) = self.brokers.remove(&broker).expect("known");
@@ -391,7 +399,10 @@ impl Sim {
                 let _ = writeln!(self.log, "{broker} warns: {text}");
             }
             Effect::ClearWatches => self.zk.watches.retain(|(owner, _, _)| *owner != broker),
-            Effect::Controller { .. } | Effect::OpenChannel { .. } | Effect::CloseChannel { .. } => {}
+            Effect::TakenOver { .. }
+            | Effect::Controller { .. }
+            | Effect::OpenChannel { .. }
+            | Effect::CloseChannel { .. } => {}
         }
     }
 

@@ -194,8 +194,12 @@ impl LogManager {
         let mut cut = Vec::new();
         for (partition, offset) in offsets {
             if let Some(log) = self.log(partition) {
+                let end = log.log_end_offset();
                 log.truncate_to(*offset)?;
-                cut.push(log);
+                // A new follower finds nothing to cut, and there may be thousands of them.
+                if log.log_end_offset() != end {
+                    cut.push(log);
+                }
             }
         }
         let is_touched = |dir: &&Arc<LogDir>| cut.iter().any(|log| Arc::ptr_eq(log.log_dir(), dir));

@@ -337,7 +337,7 @@ impl Process {
                 self.world.note(format!("{}: controller {broker:?} {active:?}", self.id));
             }
             // Watches that fire after this tell the machine something that it no longer asks for.
-            Effect::ClearWatches | Effect::Warn(_) => {}
+            Effect::TakenOver { .. } | Effect::ClearWatches | Effect::Warn(_) => {}
         }
     }
 
