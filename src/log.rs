@@ -7,7 +7,8 @@
 //! Where things are: one file a file kind (`segment`, `offset_index`, `time_index`, `transaction_index`, `producer_snapshot`,
 //! `checkpoint`, `partition_metadata`, `meta_properties`, `dir_lock`); pure decisions (`roll`, `retention`, `leftovers`,
 //! `producer_state`, `verification`, `epoch_cache`); what a log does (`append`, `read`, `times`, `flush`, `truncate`, `load`, `partition_dir`, `recovery`,
-//! `close`); compaction (`cleaner`); and the broker's view of all logs (`manager`, `open`, `housekeeping`).
+//! `close`); compaction (`cleaner`); the broker's view of all logs (`manager`, `open`,
+//! `housekeeping`); and what the files hold, as text (`dump`).
 
 mod append;
 mod background;
@@ -15,6 +16,7 @@ mod checkpoint;
 mod cleaner;
 mod close;
 mod dir_lock;
+pub mod dump;
 mod epoch_cache;
 mod error;
 mod flush;

@@ -1,6 +1,7 @@
 //! The command line: flags, properties, run, exit code.
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
+use ottla::log::dump::{Decoder, DumpOptions, dump};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// localhost:2181, logs in /tmp/kafka-logs. With one it takes the property names and defaults of Apache Kafka 3.9;
 /// without zookeeper.connect in it, the ZooKeeper inside is used. RUST_LOG filters the log on stderr (default: info).
 #[derive(Parser)]
-#[command(name = "ottla", version)]
+#[command(name = "ottla", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     /// A server.properties as Apache Kafka reads it
     #[arg(value_name = "server.properties")]
@@ -23,6 +24,51 @@ struct Arguments {
     /// Sets a property over the file; may be repeated
     #[arg(long = "override", value_name = "key=value")]
     overrides: Vec<String>,
+    #[command(subcommand)]
+    tool: Option<Tool>,
+}
+
+#[derive(Subcommand)]
+enum Tool {
+    Dump(DumpArguments),
+}
+
+/// Shows what is in the files of a log directory, as kafka-dump-log does.
+///
+/// Takes .log, .index, .timeindex, .txnindex and .snapshot files, the checkpoints, partition.metadata and meta.properties. Exits
+/// with 1 if something is wrong with a file, and says what on stderr.
+#[derive(Args)]
+struct DumpArguments {
+    /// Files to show
+    #[arg(value_name = "FILE")]
+    paths: Vec<PathBuf>,
+    /// The same, as kafka-dump-log takes them
+    #[arg(long, value_delimiter = ',', value_name = "file1,file2")]
+    files: Vec<PathBuf>,
+    /// Shows each record, with key and value
+    #[arg(long)]
+    print_data_log: bool,
+    /// Shows each record
+    #[arg(long)]
+    deep_iteration: bool,
+    /// Shows keys and values only
+    #[arg(long)]
+    skip_record_metadata: bool,
+    /// Checks indexes as a broker does at start, without showing them
+    #[arg(long)]
+    index_sanity_check: bool,
+    /// Holds indexes against their log, without showing them
+    #[arg(long)]
+    verify_index_only: bool,
+    /// Leaves out what lies beyond so many bytes of a .log file
+    #[arg(long, value_name = "bytes")]
+    max_bytes: Option<u64>,
+    /// Takes the records for those of __consumer_offsets
+    #[arg(long, conflicts_with = "transaction_log_decoder")]
+    offsets_decoder: bool,
+    /// Takes the records for those of __transaction_state
+    #[arg(long)]
+    transaction_log_decoder: bool,
 }
 
 fn main() -> ExitCode {
@@ -38,6 +84,10 @@ fn main() -> ExitCode {
         }
         Err(error) => return fail(error.to_string().lines().next().unwrap_or("wrong arguments")),
     };
+    match &arguments.tool {
+        Some(Tool::Dump(arguments)) => return run_dump(arguments),
+        None => {}
+    }
     start_logging();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,4 +120,32 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     ottla::broker::run(loaded.config)?;
     Ok(())
+}
+
+fn run_dump(arguments: &DumpArguments) -> ExitCode {
+    let files: Vec<PathBuf> = arguments.paths.iter().chain(&arguments.files).cloned().collect();
+    if files.is_empty() {
+        return fail("name the files to dump, for example /tmp/kafka-logs/topic-0/00000000000000000000.log");
+    }
+    let decoder = match arguments {
+        DumpArguments { offsets_decoder: true, .. } => Decoder::Offsets,
+        DumpArguments { transaction_log_decoder: true, .. } => Decoder::Transactions,
+        _ => Decoder::Text,
+    };
+    let options = DumpOptions {
+        print_data_log: arguments.print_data_log || decoder != Decoder::Text,
+        deep_iteration: arguments.deep_iteration,
+        skip_record_metadata: arguments.skip_record_metadata,
+        index_sanity_check: arguments.index_sanity_check,
+        verify_index_only: arguments.verify_index_only,
+        max_bytes: arguments.max_bytes.unwrap_or(u64::MAX),
+        decoder,
+    };
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    match dump(&files, &options, &mut out, &mut std::io::stderr()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => fail(&error.to_string()),
+    }
 }

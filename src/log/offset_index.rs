@@ -37,10 +37,15 @@ impl OffsetIndex {
         bytes
     }
 
-    fn decode(&self, bytes: &[u8; ENTRY_SIZE]) -> OffsetEntry {
+    /// An entry of the index of the segment that begins at `base_offset`.
+    pub fn parse(base_offset: i64, bytes: &[u8; ENTRY_SIZE]) -> OffsetEntry {
         let [a, b, c, d, e, f, g, h] = *bytes;
         let relative = i32::from_be_bytes([a, b, c, d]);
-        OffsetEntry { offset: self.base_offset + i64::from(relative), position: u32::from_be_bytes([e, f, g, h]) }
+        OffsetEntry { offset: base_offset + i64::from(relative), position: u32::from_be_bytes([e, f, g, h]) }
+    }
+
+    fn decode(&self, bytes: &[u8; ENTRY_SIZE]) -> OffsetEntry {
+        Self::parse(self.base_offset, bytes)
     }
 
     pub fn push(&self, entry: OffsetEntry) -> io::Result<()> {

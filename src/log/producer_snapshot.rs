@@ -68,6 +68,11 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<ProducerEntry>, &'static str> {
     entries.chunks_exact(ENTRY_SIZE).map(|entry| decode_entry(entry).ok_or("snapshot is cut off")).collect()
 }
 
+/// The checksum that a snapshot carries, and that of what it holds; `None` if it is too short to have one.
+pub fn checksums(bytes: &[u8]) -> Option<(u32, u32)> {
+    Some((u32::from_be_bytes(chunk_at(bytes, CRC_AT)?), crc32c(bytes.get(COUNT_AT..)?)))
+}
+
 fn chunk_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }

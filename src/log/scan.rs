@@ -19,6 +19,9 @@ const V2_LENGTH_MIN: i32 = (HEADER_SIZE - OVERHEAD as usize) as i32;
 const HEADER_CHUNK: usize = 4 << 10;
 const BODY_CHUNK: usize = 256 << 10;
 
+/// Why a walk ends where the file does.
+pub const CUT_OFF: &str = "is cut off";
+
 /// One batch, or one message (or wrapper) of an older format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BatchAt {
@@ -78,7 +81,7 @@ impl<'a> Scanner<'a> {
         let Step::Batch(batch) = step else { return Ok(step) };
         self.fill(batch.position, batch.size as usize)?;
         let Some(body) = self.view(batch.position, batch.size as usize) else {
-            return Ok(Step::Bad { position: batch.position, reason: "is cut off" });
+            return Ok(Step::Bad { position: batch.position, reason: CUT_OFF });
         };
         if is_checksum_right(batch.magic, body) {
             return Ok(step);
@@ -102,7 +105,7 @@ impl<'a> Scanner<'a> {
             self.fill(position, chunk.max(head_len))?;
         }
         let Some(head) = self.view(position, head_len) else {
-            return Ok(Step::Bad { position, reason: "is cut off" });
+            return Ok(Step::Bad { position, reason: CUT_OFF });
         };
         Ok(match parse_header(head, position, left) {
             Ok(batch) => {
@@ -145,7 +148,7 @@ fn parse_header(head: &[u8], position: u64, left: u64) -> Result<BatchAt, &'stat
     let (Some(offset), Some(length), Some(&magic)) =
         (head.first_chunk::<8>(), head.get(8..).and_then(<[u8]>::first_chunk::<4>), head.get(16))
     else {
-        return Err("is cut off");
+        return Err(CUT_OFF);
     };
     let (offset, length) = (i64::from_be_bytes(*offset), i32::from_be_bytes(*length));
     let length_min = if magic == 2 { V2_LENGTH_MIN } else { LEGACY_LENGTH_MIN };
@@ -160,7 +163,7 @@ fn parse_header(head: &[u8], position: u64, left: u64) -> Result<BatchAt, &'stat
     }
     let size = length as u64 + OVERHEAD;
     if size > left {
-        return Err("is cut off");
+        return Err(CUT_OFF);
     }
     let mut batch = BatchAt {
         position,
@@ -172,7 +175,7 @@ fn parse_header(head: &[u8], position: u64, left: u64) -> Result<BatchAt, &'stat
         header: None,
     };
     if magic == 2 {
-        let header = BatchHeader::read(head).ok_or("is cut off")?;
+        let header = BatchHeader::read(head).ok_or(CUT_OFF)?;
         if header.last_offset_delta() < 0 {
             return Err("has a negative offset delta");
         }
@@ -180,7 +183,7 @@ fn parse_header(head: &[u8], position: u64, left: u64) -> Result<BatchAt, &'stat
         batch.max_timestamp = header.max_timestamp();
         batch.header = Some(header);
     } else if magic == 1 {
-        let timestamp = head.get(18..).and_then(<[u8]>::first_chunk::<8>).ok_or("is cut off")?;
+        let timestamp = head.get(18..).and_then(<[u8]>::first_chunk::<8>).ok_or(CUT_OFF)?;
         batch.max_timestamp = i64::from_be_bytes(*timestamp);
     }
     Ok(batch)

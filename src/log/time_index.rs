@@ -39,12 +39,17 @@ impl TimeIndex {
         bytes
     }
 
-    fn decode(&self, bytes: &[u8; ENTRY_SIZE]) -> TimeEntry {
+    /// An entry of the index of the segment that begins at `base_offset`.
+    pub fn parse(base_offset: i64, bytes: &[u8; ENTRY_SIZE]) -> TimeEntry {
         let [a, b, c, d, e, f, g, h, i, j, k, l] = *bytes;
         TimeEntry {
             timestamp: i64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            offset: self.base_offset + i64::from(i32::from_be_bytes([i, j, k, l])),
+            offset: base_offset + i64::from(i32::from_be_bytes([i, j, k, l])),
         }
+    }
+
+    fn decode(&self, bytes: &[u8; ENTRY_SIZE]) -> TimeEntry {
+        Self::parse(self.base_offset, bytes)
     }
 
     /// Adds an entry unless its timestamp or offset does not rise above the last one.

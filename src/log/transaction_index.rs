@@ -30,7 +30,8 @@ impl AbortedTransaction {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<AbortedTransaction> {
+    /// `None`: of an unknown version, or too short.
+    pub fn decode(bytes: &[u8]) -> Option<AbortedTransaction> {
         let i64_at = |at: usize| Some(i64::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
         if bytes.get(..2)? != [0, 0] {
             return None;

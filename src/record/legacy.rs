@@ -84,6 +84,10 @@ impl<'a> Messages<'a> {
         Ok(Messages { bytes: Cow::Owned(bytes), wrapper })
     }
 
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub fn iter(&self) -> MessageIter<'_> {
         MessageIter { rest: &self.bytes, wrapper: self.wrapper }
     }

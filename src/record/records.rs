@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use super::compression::{Compression, decompress};
 use super::error::RecordError;
 use super::legacy;
-use super::raw::RawBatch;
+use super::raw::{RawBatch, batches};
 use super::varint::{read_varint, read_varlong};
 
 /// One record. Offsets and timestamps are absolute; timestamp -1 is none.
@@ -119,6 +119,15 @@ impl<'a> RawBatch<'a> {
 }
 
 impl BatchRecords<'_> {
+    /// The checksums that single messages of the formats 0 and 1 carry, in order; none in format 2.
+    pub fn stored_checksums(&self) -> impl Iterator<Item = u32> {
+        let messages: &[u8] = match &self.kind {
+            Kind::V2 { .. } => &[],
+            Kind::Legacy(messages) => messages.bytes(),
+        };
+        batches(messages).map_while(Result::ok).map(|message| message.stored_crc())
+    }
+
     /// The records in order; the iterator ends after the first error.
     pub fn iter(&self) -> RecordIter<'_> {
         match &self.kind {

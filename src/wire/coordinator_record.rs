@@ -106,6 +106,11 @@ impl<'a> FieldReader<'a> {
         self.take(len, field)
     }
 
+    /// As many bytes as an earlier field said.
+    pub fn raw(&mut self, len: usize, field: &'static str) -> Result<&'a [u8], RecordFormatError> {
+        self.take(len, field)
+    }
+
     /// The count of an array whose elements take at least `element_bytes_min` bytes each; `None` is null.
     pub fn nullable_count(
         &mut self,
