@@ -4,6 +4,7 @@
 //! disk; `data` has the connections. Invariant: a broker is registered before it answers, and its logs are closed before its
 //! registration ends.
 
+pub mod check;
 mod coordinators;
 mod descriptors;
 mod dynamic_configs;

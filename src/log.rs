@@ -8,7 +8,8 @@
 //! `checkpoint`, `partition_metadata`, `meta_properties`, `dir_lock`); pure decisions (`roll`, `retention`, `leftovers`,
 //! `producer_state`, `verification`, `epoch_cache`); what a log does (`append`, `read`, `times`, `flush`, `truncate`, `load`, `partition_dir`, `recovery`,
 //! `close`); compaction (`cleaner`); the broker's view of all logs (`manager`, `open`,
-//! `housekeeping`); and what the files hold, as text (`dump`).
+//! `housekeeping`); and what the files hold, as text (`dump`), or what a
+//! start would make of them (`inspect`).
 
 mod append;
 mod background;
@@ -22,6 +23,7 @@ mod error;
 mod flush;
 mod housekeeping;
 mod index_file;
+mod inspect;
 mod leftovers;
 mod load;
 mod log_dir;
@@ -50,6 +52,7 @@ mod verification;
 
 pub use append::LogAppendInfo;
 pub use error::LogError;
+pub use inspect::{DirInspection, Finding, InspectedPartition, Severity, inspect_dir};
 pub use log_dir::LogDir;
 pub use manager::{LogDirDescription, LogManager};
 pub use meta_properties::{MetaProperties, read_meta_properties, write_meta_properties};

@@ -30,7 +30,23 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Tool {
+    Check(CheckArguments),
     Dump(DumpArguments),
+}
+
+/// Says whether a broker could start with this file and take over its log directories, without changing anything.
+///
+/// Looks at the properties, the log directories (ids, locks, foreign and damaged files, what would have to be recovered) and
+/// ZooKeeper (cluster id, who is registered, topics). Exits with 0 if the broker could take over, with 1 if it could but something
+/// needs a look, with 2 if it could not.
+#[derive(Args)]
+struct CheckArguments {
+    /// A server.properties as Apache Kafka reads it
+    #[arg(value_name = "server.properties")]
+    file: PathBuf,
+    /// Sets a property over the file; may be repeated
+    #[arg(long = "override", value_name = "key=value")]
+    overrides: Vec<String>,
 }
 
 /// Shows what is in the files of a log directory, as kafka-dump-log does.
@@ -86,6 +102,11 @@ fn main() -> ExitCode {
     };
     match &arguments.tool {
         Some(Tool::Dump(arguments)) => return run_dump(arguments),
+        Some(Tool::Check(CheckArguments { file, overrides })) => {
+            let report = ottla::broker::check::check(file, overrides);
+            print!("{report}");
+            return ExitCode::from(report.exit_code());
+        }
         None => {}
     }
     start_logging();

@@ -45,6 +45,25 @@ impl DirLock {
     }
 }
 
+/// Whether a broker works in `dir`, looked up without taking the lock for longer than that.
+pub fn is_held(dir: &Path) -> io::Result<bool> {
+    let path = dir.canonicalize()?;
+    let held = HELD.lock();
+    if held.contains(&path) {
+        return Ok(true);
+    }
+    let file = match File::open(path.join(names::LOCK)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockShared).map_err(io::Error::from) {
+        Ok(()) => Ok(false),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::PermissionDenied) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 impl Drop for DirLock {
     fn drop(&mut self) {
         let mut held = HELD.lock();
