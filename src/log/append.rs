@@ -94,7 +94,7 @@ impl Log {
         for aborted in writer.producers.apply(update) {
             // The batch is written: going on without this entry would show aborted records to readers.
             if let Err(error) = segment.transaction_index.push(&aborted) {
-                self.log_dir.set_offline(&format!("{}: {error}", segment.transaction_index.path().display()));
+                self.log_dir().set_offline(&format!("{}: {error}", segment.transaction_index.path().display()));
             }
         }
         for batch in batches.iter().filter(|batch| batch.header.is_transactional()) {
@@ -190,7 +190,7 @@ impl Log {
     fn sync_topic_id(&self) -> Result<(), LogError> {
         let mut stored = self.topic_id.lock();
         if let StoredTopicId { id: Some(id), is_synced: false } = *stored {
-            partition_metadata::sync(&self.dir, id)?;
+            partition_metadata::sync(&self.dir(), id)?;
             stored.is_synced = true;
         }
         Ok(())
@@ -205,7 +205,7 @@ impl Log {
         config: &LogConfig,
     ) -> Result<Arc<Segment>, LogError> {
         let active = self.active();
-        let failed = |error| self.log_dir.failed(active.path(), error);
+        let failed = |error| self.log_dir().failed(active.path(), error);
         let is_index_full = active.offset_index.is_full(config.segment_index_bytes).map_err(failed)?
             || active.time_index.is_full(config.segment_index_bytes).map_err(failed)?;
         let first_offset = batches.first().map_or(0, |batch| batch.header.base_offset());
@@ -238,12 +238,12 @@ impl Log {
         if active.size() == 0 && active.base_offset() == base_offset {
             return Ok(active);
         }
-        active.close_indexes().map_err(|error| self.log_dir.failed(active.path(), error))?;
+        active.close_indexes().map_err(|error| self.log_dir().failed(active.path(), error))?;
         writer.producers.set_end_offset(base_offset);
         self.take_snapshot(writer)?;
         let jitter_ms = random_below(config.segment_jitter_ms.min(config.segment_ms));
-        let segment = Segment::create(&self.dir, base_offset, wall_ms(), jitter_ms);
-        let segment = Arc::new(segment.map_err(|error| self.log_dir.failed(&self.dir, error))?);
+        let segment = Segment::create(&self.dir(), base_offset, wall_ms(), jitter_ms);
+        let segment = Arc::new(segment.map_err(|error| self.log_dir().failed(&self.dir(), error))?);
         let mut segments = self.segments.load().to_vec();
         if active.size() == 0 {
             // Nothing was ever in it, as after a gap that a follower skips.
@@ -259,7 +259,7 @@ impl Log {
 
     pub(super) fn take_snapshot(&self, writer: &mut Writer) -> Result<(), LogError> {
         if writer.producers.end_offset() > writer.snapshot_offset {
-            producer_snapshot::write(&self.dir, &writer.producers, Durability::Written)?;
+            producer_snapshot::write(&self.dir(), &writer.producers, Durability::Written)?;
             writer.snapshot_offset = writer.producers.end_offset();
         }
         Ok(())
@@ -280,10 +280,10 @@ impl Log {
         let interval = config.index_interval_bytes.max(0) as u64;
         segment.append(&mut slices, &appended, interval).map_err(|(error, uncut)| {
             if let Some(uncut) = uncut {
-                self.log_dir
+                self.log_dir()
                     .set_offline(&format!("{}: cannot cut off a failed write: {uncut}", segment.path().display()));
             }
-            self.log_dir.failed(segment.path(), error)
+            self.log_dir().failed(segment.path(), error)
         })
     }
 

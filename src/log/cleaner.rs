@@ -198,7 +198,7 @@ impl LogManager {
                 }
                 let Done { end_offset, bytes_before, bytes_after } = done;
                 tracing::info!(log = %log.topic_partition(), end_offset, bytes_before, bytes_after, "log is compacted");
-                if let Err(error) = self.write_cleaner_offsets(log.log_dir()) {
+                if let Err(error) = self.write_cleaner_offsets(&log.log_dir()) {
                     report(log, Halt::Failed(error));
                 }
                 Some(log.topic_partition().clone())

@@ -53,7 +53,7 @@ impl Log {
         }
         let topic_id = *self.topic_id.lock();
         if let StoredTopicId { id: Some(id), is_synced: false } = topic_id {
-            partition_metadata::write(&self.dir, id, Durability::Written)?;
+            partition_metadata::write(&self.dir(), id, Durability::Written)?;
         }
         if self.are_epochs_unwritten.load(Ordering::Acquire) {
             self.write_epochs(Durability::Written)?;
@@ -62,11 +62,11 @@ impl Log {
             return Ok(!topic_id.is_synced);
         }
         let active = self.active();
-        active.close_indexes().map_err(|error| self.log_dir.failed(active.path(), error))?;
+        active.close_indexes().map_err(|error| self.log_dir().failed(active.path(), error))?;
         let end = self.log_end_offset();
         writer.producers.set_end_offset(end);
         if end > writer.snapshot_offset {
-            producer_snapshot::write(&self.dir, &writer.producers, Durability::Written)?;
+            producer_snapshot::write(&self.dir(), &writer.producers, Durability::Written)?;
             writer.snapshot_offset = end;
         }
         Ok(true)

@@ -47,12 +47,12 @@ impl Log {
         active
             .sync_log()
             .and_then(|()| active.sync_indexes())
-            .map_err(|error| self.log_dir.failed(active.path(), error))?;
+            .map_err(|error| self.log_dir().failed(active.path(), error))?;
         let snapshot = FileKind::ProducerSnapshot.file_name(end);
         for name in [snapshot.as_str(), names::LEADER_EPOCHS, names::PARTITION_METADATA] {
-            self.sync_if_there(&self.dir.join(name))?;
+            self.sync_if_there(&self.dir().join(name))?;
         }
-        sync_directory(&self.dir).map_err(|error| self.log_dir.failed(&self.dir, error))
+        sync_directory(&self.dir()).map_err(|error| self.log_dir().failed(&self.dir(), error))
     }
 
     fn flush_segments(&self, recovery_point: i64, end: i64) -> Result<(), LogError> {
@@ -63,28 +63,29 @@ impl Log {
             if segment.base_offset() >= end {
                 break;
             }
-            segment.sync_log().map_err(|error| self.log_dir.failed(segment.path(), error))?;
+            segment.sync_log().map_err(|error| self.log_dir().failed(segment.path(), error))?;
             if let Some(next) = segments.get(at + 1) {
                 self.flush_closed(segment, next)?;
                 is_directory_changed = true;
             }
         }
         if is_directory_changed {
-            sync_directory(&self.dir).map_err(|error| self.log_dir.failed(&self.dir, error))?;
-            let parent = self.log_dir.path();
-            sync_directory(parent).map_err(|error| self.log_dir.failed(parent, error))?;
+            sync_directory(&self.dir()).map_err(|error| self.log_dir().failed(&self.dir(), error))?;
+            let log_dir = self.log_dir();
+            let parent = log_dir.path();
+            sync_directory(parent).map_err(|error| log_dir.failed(parent, error))?;
         }
         Ok(())
     }
 
     fn flush_closed(&self, segment: &Arc<Segment>, next: &Arc<Segment>) -> Result<(), LogError> {
-        segment.sync_indexes().map_err(|error| self.log_dir.failed(segment.path(), error))?;
-        self.sync_if_there(&self.dir.join(FileKind::ProducerSnapshot.file_name(next.base_offset())))
+        segment.sync_indexes().map_err(|error| self.log_dir().failed(segment.path(), error))?;
+        self.sync_if_there(&self.dir().join(FileKind::ProducerSnapshot.file_name(next.base_offset())))
     }
 
     fn sync_if_there(&self, path: &Path) -> Result<(), LogError> {
         match File::open(path).and_then(|file| file.sync_data()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.log_dir.failed(path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.log_dir().failed(path, error)),
             _ => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use super::epoch_cache::LeaderEpochCache;
 use super::error::{AtPath, LogError};
 use super::log_dir::LogDir;
 use super::names::{self, FileKind};
-use super::partition::{HighWatermark, Log, LogPosition, StoredTopicId, Writer};
+use super::partition::{HighWatermark, Log, LogPosition, Place, StoredTopicId, Writer};
 use super::partition_dir::{self, Files};
 use super::producer_state::{ProducerEntry, ProducerStates, is_expired};
 use super::recovery::{Gap, Recovered, Replay, first_to_recover, rebuild_indexes, recover_segment, replay_producers};
@@ -112,7 +112,7 @@ impl Log {
         let log = Arc::new_cyclic(|this| Log {
             this: this.clone(),
             topic_partition,
-            log_dir,
+            place: ArcSwap::from_pointee(Place { dir: dir.clone(), log_dir }),
             background: Arc::clone(&background),
             config: ArcSwap::from_pointee(options.config.clone()),
             topic_id: Mutex::new(StoredTopicId { id: topic_id, is_synced: true }),
@@ -130,7 +130,6 @@ impl Log {
             truncation: RwLock::new(()),
             is_closed: AtomicBool::new(false),
             cleaning: Cleaning::new(options.cleaned_offset),
-            dir: dir.clone(),
         });
         log.publish_first_unstable(&log.writer.lock());
         Ok(log)

@@ -167,7 +167,7 @@ impl LogManager {
 
     fn emptiest_dir(&self) -> Result<Arc<LogDir>, LogError> {
         let logs = self.logs.read();
-        let count = |dir: &Arc<LogDir>| logs.values().filter(|log| Arc::ptr_eq(log.log_dir(), dir)).count();
+        let count = |dir: &Arc<LogDir>| logs.values().filter(|log| Arc::ptr_eq(&log.log_dir(), dir)).count();
         match self.dirs.as_slice() {
             [only] => only.check_online().map(|()| Arc::clone(only)),
             dirs => {
@@ -183,7 +183,7 @@ impl LogManager {
         let Some(log) = self.logs.write().remove(partition) else { return Ok(()) };
         log.set_closed();
         let target = log.log_dir().path().join(delete_directory_name(partition, uuid::Uuid::new_v4()));
-        fs::rename(log.dir(), &target).map_err(|error| log.log_dir().failed(log.dir(), error))?;
+        fs::rename(log.dir(), &target).map_err(|error| log.log_dir().failed(&log.dir(), error))?;
         let due_ms = monotonic_ms().saturating_add(log.config().file_delete_delay_ms);
         self.background.remove_later(Removal { due_ms, paths: vec![target] });
         Ok(())
@@ -202,7 +202,7 @@ impl LogManager {
                 }
             }
         }
-        let is_touched = |dir: &&Arc<LogDir>| cut.iter().any(|log| Arc::ptr_eq(log.log_dir(), dir));
+        let is_touched = |dir: &&Arc<LogDir>| cut.iter().any(|log| Arc::ptr_eq(&log.log_dir(), dir));
         self.dirs.iter().filter(is_touched).try_for_each(|dir| {
             self.write_recovery_points(dir)?;
             self.write_cleaner_offsets(dir)
@@ -229,7 +229,7 @@ impl LogManager {
                     is_offline: dir.is_offline(),
                     total_bytes: space.as_ref().map_or(-1, |space| bytes(space.f_blocks, space.f_frsize)),
                     usable_bytes: space.as_ref().map_or(-1, |space| bytes(space.f_bavail, space.f_frsize)),
-                    logs: logs.values().filter(|log| Arc::ptr_eq(log.log_dir(), dir)).cloned().collect(),
+                    logs: logs.values().filter(|log| Arc::ptr_eq(&log.log_dir(), dir)).cloned().collect(),
                 }
             })
             .collect()
@@ -287,7 +287,7 @@ impl LogManager {
 
     fn close_dir(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
         let started_ms = monotonic_ms();
-        let logs: Vec<Arc<Log>> = self.all().into_iter().filter(|log| Arc::ptr_eq(log.log_dir(), dir)).collect();
+        let logs: Vec<Arc<Log>> = self.all().into_iter().filter(|log| Arc::ptr_eq(&log.log_dir(), dir)).collect();
         let dirty = logs.iter().filter(|log| log.log_end_offset() > log.recovery_point()).count();
         let (closed, early) = std::thread::scope(|scope| {
             // What is there already goes to the disk while the small files are written. An error now is one for ever.
@@ -351,7 +351,7 @@ impl LogManager {
 
     fn offsets(&self, dir: &Arc<LogDir>, of: impl Fn(&Log) -> Option<i64>) -> Vec<(TopicPartition, i64)> {
         let logs = self.logs.read();
-        let here = logs.values().filter(|log| Arc::ptr_eq(log.log_dir(), dir));
+        let here = logs.values().filter(|log| Arc::ptr_eq(&log.log_dir(), dir));
         here.filter_map(|log| Some((log.topic_partition().clone(), of(log)?))).collect()
     }
 }

@@ -54,11 +54,17 @@ pub(super) struct HighWatermark {
     pub position: Option<LogPosition>,
 }
 
+/// Where a log lies. A move between log directories changes it.
+pub(super) struct Place {
+    /// The partition's own directory.
+    pub dir: PathBuf,
+    pub log_dir: Arc<LogDir>,
+}
+
 pub struct Log {
     pub(super) this: Weak<Log>,
     pub(super) topic_partition: TopicPartition,
-    pub(super) dir: PathBuf,
-    pub(super) log_dir: Arc<LogDir>,
+    pub(super) place: ArcSwap<Place>,
     pub(super) background: Arc<Background>,
     pub(super) config: ArcSwap<LogConfig>,
     pub(super) topic_id: Mutex<StoredTopicId>,
@@ -88,12 +94,12 @@ impl Log {
     }
 
     /// The partition's own directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    pub fn dir(&self) -> PathBuf {
+        self.place.load().dir.clone()
     }
 
-    pub fn log_dir(&self) -> &Arc<LogDir> {
-        &self.log_dir
+    pub fn log_dir(&self) -> Arc<LogDir> {
+        Arc::clone(&self.place.load().log_dir)
     }
 
     pub fn config(&self) -> Arc<LogConfig> {
@@ -115,7 +121,7 @@ impl Log {
             Some(id) if id == given => Ok(()),
             Some(id) => Err(LogError::InconsistentTopicId { log: self.topic_partition.clone(), stored: id, given }),
             None => {
-                partition_metadata::write(&self.dir, given, Durability::Written)?;
+                partition_metadata::write(&self.dir(), given, Durability::Written)?;
                 *stored = StoredTopicId { id: Some(given), is_synced: false };
                 Ok(())
             }
@@ -287,10 +293,10 @@ impl Log {
 
     pub(super) fn write_epochs(&self, durability: Durability) -> Result<(), LogError> {
         let entries = self.epochs.read().entries().to_vec();
-        let path = self.dir.join(names::LEADER_EPOCHS);
+        let path = self.dir().join(names::LEADER_EPOCHS);
         let written = write_epochs(&path, &entries, durability);
         self.are_epochs_unwritten.store(written.is_err(), Ordering::Release);
-        written.map_err(|error| self.log_dir.failed(&path, error))
+        written.map_err(|error| self.log_dir().failed(&path, error))
     }
 
     pub fn is_closed(&self) -> bool {
@@ -308,7 +314,7 @@ impl Log {
         if self.is_closed() {
             return Err(LogError::Closed(self.topic_partition.clone()));
         }
-        self.log_dir.check_online()
+        self.log_dir().check_online()
     }
 
     pub(super) fn out_of_range(&self, offset: i64) -> LogError {
@@ -325,7 +331,7 @@ impl Log {
         match error.kind() {
             _ if self.is_closed() => LogError::Closed(self.topic_partition.clone()),
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => LogError::corrupt(path, error.to_string()),
-            _ => self.log_dir.failed(path, error),
+            _ => self.log_dir().failed(path, error),
         }
     }
 

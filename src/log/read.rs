@@ -96,7 +96,7 @@ impl Log {
     ) -> Result<Bytes, LogError> {
         let read = self.read(offset, max_bytes, limit_offset, min_one_batch)?;
         let Some(slice) = read.slices.first() else { return Ok(Bytes::new()) };
-        slice.read().map_err(|error| self.log_dir.failed(&self.dir, error))
+        slice.read().map_err(|error| self.log_dir().failed(&self.dir(), error))
     }
 
     /// Bytes between two offsets, exact within a segment.
@@ -129,7 +129,7 @@ impl Log {
                 Err(Retry::Stale(segment)) => self.repair_indexes(&segment)?,
             }
         }
-        Err(LogError::corrupt(&self.dir, "indexes do not fit the log even after a rebuild"))
+        Err(LogError::corrupt(&self.dir(), "indexes do not fit the log even after a rebuild"))
     }
 
     fn try_read(&self, offset: i64, max_bytes: usize, limit_offset: i64, min_one_batch: bool) -> Attempt<LogRead> {

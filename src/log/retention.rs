@@ -130,7 +130,7 @@ impl Log {
 
     /// Gives the files of a segment their `.deleted` suffix, its snapshot's included.
     fn rename_away(&self, segment: &Segment) -> Result<Vec<PathBuf>, LogError> {
-        let snapshot = self.dir.join(FileKind::ProducerSnapshot.file_name(segment.base_offset()));
+        let snapshot = self.dir().join(FileKind::ProducerSnapshot.file_name(segment.base_offset()));
         let mut renamed = Vec::new();
         for path in segment.paths().into_iter().chain([snapshot.as_path()]) {
             let mut target = path.as_os_str().to_owned();
@@ -138,7 +138,7 @@ impl Log {
             match fs::rename(path, &target) {
                 Ok(()) => renamed.push(target.into()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(self.log_dir.failed(path, error)),
+                Err(error) => return Err(self.log_dir().failed(path, error)),
             }
         }
         Ok(renamed)
@@ -148,7 +148,9 @@ impl Log {
     pub(super) fn remove_now(&self, segment: &Segment) -> Result<(), LogError> {
         for path in segment.paths() {
             match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.log_dir.failed(path, error)),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(self.log_dir().failed(path, error));
+                }
                 _ => {}
             }
         }

@@ -58,10 +58,10 @@ impl Log {
         last.transaction_index.truncate_to(offset).map_err(failed)?;
         self.set_end(LogPosition { offset, segment_base: last.base_offset(), position });
         self.log_start.fetch_min(offset, Ordering::AcqRel);
-        producer_snapshot::remove(&self.dir, |at| at > offset)?;
-        let mut snapshots = producer_snapshot::list(&self.dir)?;
+        producer_snapshot::remove(&self.dir(), |at| at > offset)?;
+        let mut snapshots = producer_snapshot::list(&self.dir())?;
         let (kept, start) = (&segments[..keep], self.log_start_offset());
-        writer.producers = load_producers(&self.dir, &mut snapshots, kept, start, offset, |_| true)?;
+        writer.producers = load_producers(&self.dir(), &mut snapshots, kept, start, offset, |_| true)?;
         writer.snapshot_offset = snapshots.last().copied().unwrap_or(0);
         writer.producers.on_high_watermark(self.high_watermark());
         self.publish_first_unstable(writer);
@@ -83,9 +83,9 @@ impl Log {
         for segment in self.segments.load_full().iter() {
             self.remove_now(segment)?;
         }
-        producer_snapshot::remove(&self.dir, |_| true)?;
-        let segment = Segment::create(&self.dir, offset, wall_ms(), 0);
-        let segment = segment.map_err(|error| self.log_dir.failed(&self.dir, error))?;
+        producer_snapshot::remove(&self.dir(), |_| true)?;
+        let segment = Segment::create(&self.dir(), offset, wall_ms(), 0);
+        let segment = segment.map_err(|error| self.log_dir().failed(&self.dir(), error))?;
         self.segments.store(Arc::new(vec![Arc::new(segment)]));
         self.log_start.store(offset, Ordering::Release);
         self.recovery_point.fetch_min(offset, Ordering::AcqRel);

@@ -73,13 +73,13 @@ pub(super) fn replace(log: &Log, sources: &[Arc<Segment>], cleaned: &Cleaned, ge
     };
     let replaced: Vec<i64> = sources.iter().map(|segment| segment.base_offset()).collect();
     let renames = renames(cleaned, &replaced);
-    if let Err(error) = carry_out(log.dir(), &renames) {
+    if let Err(error) = carry_out(&log.dir(), &renames) {
         // Half of it is done: only a start can tell what counts.
         log.log_dir().set_offline(&format!("{}: cannot replace segments: {error}", log.dir().display()));
-        return Err(Halt::Failed(log.log_dir().failed(log.dir(), error)));
+        return Err(Halt::Failed(log.log_dir().failed(&log.dir(), error)));
     }
     let mut list = segments[..start].to_vec();
-    list.push(Arc::new(Segment::open(log.dir(), cleaned.base_offset, cleaned.size, wall_ms())));
+    list.push(Arc::new(Segment::open(&log.dir(), cleaned.base_offset, cleaned.size, wall_ms())));
     list.extend_from_slice(&segments[start + sources.len()..]);
     log.segments.store(Arc::new(list));
     // It may have been noted as the end of a segment that has another size now.
@@ -89,10 +89,10 @@ pub(super) fn replace(log: &Log, sources: &[Arc<Segment>], cleaned: &Cleaned, ge
     let paths = renames.iter().filter(is_removed).map(|rename| log.dir().join(&rename.to)).collect();
     let due_ms = monotonic_ms().saturating_add(log.config().file_delete_delay_ms);
     log.background.remove_later(Removal { due_ms, paths });
-    match sync_directory(log.dir()) {
+    match sync_directory(&log.dir()) {
         // The directory went away with its topic.
         Err(_) if log.is_closed() => Err(Halt::Aborted),
-        result => result.at(log.dir()).map_err(Halt::Failed),
+        result => result.at(&log.dir()).map_err(Halt::Failed),
     }
 }
 

@@ -132,7 +132,7 @@ fn a_crash_after_any_step_of_the_swap_loses_nothing() {
     let replaced = &bases[..bases.len() - 1];
     let before = read(&log);
     log.flush().unwrap();
-    manager.write_checkpoints(log.log_dir()).unwrap();
+    manager.write_checkpoints(&log.log_dir()).unwrap();
     assert_eq!(manager.clean_dirtiest(wall_ms()), Some(partition()));
     assert_eq!(log.segment_count(), 2);
     let after = read(&log);
@@ -201,7 +201,7 @@ fn a_pass_over_a_log_that_changes_changes_nothing() {
         assert!(Arc::ptr_eq(&kept, &log.segments.load_full()), "{name}");
         assert!(!log.log_dir().is_offline(), "{name}");
         if log.dir().exists() {
-            assert!(!names(log.dir()).iter().any(|file| file.ends_with(".cleaned")), "{name}");
+            assert!(!names(&log.dir()).iter().any(|file| file.ends_with(".cleaned")), "{name}");
         }
     }
 }
