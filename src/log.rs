@@ -7,7 +7,7 @@
 //! Where things are: one file a file kind (`segment`, `offset_index`, `time_index`, `transaction_index`, `producer_snapshot`,
 //! `checkpoint`, `partition_metadata`, `meta_properties`, `dir_lock`); pure decisions (`roll`, `retention`, `leftovers`,
 //! `producer_state`, `verification`, `epoch_cache`); what a log does (`append`, `read`, `times`, `flush`, `truncate`, `load`, `partition_dir`, `recovery`,
-//! `close`); compaction (`cleaner`); the broker's view of all logs (`manager`, `open`,
+//! `close`); compaction (`cleaner`); moves between directories (`moves`, `copy`); the broker's view of all logs (`manager`, `open`,
 //! `housekeeping`); and what the files hold, as text (`dump`), or what a
 //! start would make of them (`inspect`).
 
@@ -16,6 +16,7 @@ mod background;
 mod checkpoint;
 mod cleaner;
 mod close;
+mod copy;
 mod dir_lock;
 pub mod dump;
 mod epoch_cache;
@@ -30,9 +31,11 @@ mod log_dir;
 mod manager;
 mod marker;
 mod meta_properties;
+mod moves;
 mod names;
 mod offset_index;
 mod open;
+mod opened_dir;
 mod partition;
 mod partition_dir;
 mod partition_metadata;

@@ -1,6 +1,7 @@
 //! DescribeLogDirs (KIP-113): what lies in which directory.
 
 use super::Services;
+use crate::base::ErrorCode;
 use crate::log::LogDirDescription;
 use crate::wire::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
@@ -9,6 +10,8 @@ use crate::wire::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, Top
 use crate::wire::{Outcome, Reply, Request, WireError, text};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+
+const UNKNOWN_BYTES: i64 = -1;
 
 pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, WireError> {
     let body: DescribeLogDirsRequest = request.decode()?;
@@ -27,8 +30,18 @@ fn describe(
     dir: &LogDirDescription,
     wanted: Option<&HashMap<String, HashSet<i32>>>,
 ) -> DescribeLogDirsResult {
+    let result = DescribeLogDirsResult::default().with_log_dir(text(&dir.path.to_string_lossy()));
+    if dir.is_offline {
+        let result = result.with_error_code(ErrorCode::KafkaStorageError.code());
+        return if version >= 4 {
+            result.with_total_bytes(UNKNOWN_BYTES).with_usable_bytes(UNKNOWN_BYTES)
+        } else {
+            result
+        };
+    }
     let mut topics: BTreeMap<Arc<str>, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
-    for log in &dir.logs {
+    let current = dir.logs.iter().map(|log| (log, false));
+    for (log, is_future) in current.chain(dir.futures.iter().map(|log| (log, true))) {
         let name = log.topic_partition();
         let asked = |wanted: &HashMap<String, HashSet<i32>>| {
             wanted.get(&*name.topic).is_some_and(|partitions| partitions.contains(&name.partition))
@@ -36,8 +49,9 @@ fn describe(
         if !wanted.is_none_or(asked) {
             continue;
         }
-        // Of a replica that is not being moved, the lag is how far it is behind the high watermark.
+        // A replica lags behind its high watermark, a copy on its way behind the replica.
         let lag = match services.replicas.hosted(&name.topic, name.partition) {
+            Some(partition) if is_future => partition.log().log_end_offset() - log.log_end_offset(),
             Some(_) => (log.high_watermark() - log.log_end_offset()).max(0),
             None => -1,
         };
@@ -45,7 +59,8 @@ fn describe(
             DescribeLogDirsPartition::default()
                 .with_partition_index(name.partition)
                 .with_partition_size(log.size_bytes() as i64)
-                .with_offset_lag(lag),
+                .with_offset_lag(lag)
+                .with_is_future_key(is_future),
         );
     }
     let topics = topics
@@ -54,7 +69,7 @@ fn describe(
             DescribeLogDirsTopic::default().with_name(TopicName(text(&name))).with_partitions(partitions)
         })
         .collect();
-    let result = DescribeLogDirsResult::default().with_log_dir(text(&dir.path.to_string_lossy())).with_topics(topics);
+    let result = result.with_topics(topics);
     match version {
         4.. => result.with_total_bytes(dir.total_bytes).with_usable_bytes(dir.usable_bytes),
         _ => result,

@@ -35,6 +35,8 @@ pub fn of_log(error: &LogError) -> ErrorCode {
         LogError::InvalidTopicName(_) => ErrorCode::InvalidTopicException,
         LogError::InvalidBatch { .. } | LogError::UnexpectedOffset { .. } => ErrorCode::InvalidRecord,
         LogError::Closed(_) => ErrorCode::NotLeaderOrFollower,
+        LogError::UnknownDirectory { .. } => ErrorCode::LogDirNotFound,
+        LogError::NoReplica(_) => ErrorCode::ReplicaNotAvailable,
         _ => ErrorCode::KafkaStorageError,
     }
 }

@@ -62,6 +62,7 @@ pub static APIS: &[Api] = &[
     api(28, "TxnOffsetCommit", 0..=4, Class::Group, txn_offset_commit::handle),
     api(32, "DescribeConfigs", 0..=4, Class::Admin, describe_configs::handle),
     api(33, "AlterConfigs", 0..=2, Class::Admin, alter_configs::handle),
+    api(34, "AlterReplicaLogDirs", 0..=2, Class::Admin, alter_replica_log_dirs::handle),
     api(35, "DescribeLogDirs", 0..=4, Class::Admin, describe_log_dirs::handle),
     api(37, "CreatePartitions", 0..=3, Class::Controller, create_partitions::handle),
     api(42, "DeleteGroups", 0..=2, Class::Group, delete_groups::handle),

@@ -21,6 +21,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
+/// Of moves between the broker's directories.
+const MOVES_LIMIT: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
+
 /// What is configured now.
 pub struct DynamicConfigs {
     zookeeper: Zk,
@@ -79,6 +82,7 @@ impl DynamicConfigs {
         let listener = configs::listen(self.zookeeper.clone(), move |entity, config| {
             let _ = sender.send((entity, config));
         });
+        self.limit_moves(&logs);
         let this = self.clone();
         tokio::spawn(async move {
             while let Some((entity, config)) = changes.recv().await {
@@ -111,6 +115,7 @@ impl DynamicConfigs {
     }
 
     async fn apply_to_all(&self, logs: &LogManager, replicas: &ReplicaManager) {
+        self.limit_moves(logs);
         let own = match configs::read_all_topics(&self.zookeeper).await {
             Ok(own) => own,
             Err(error) => {
@@ -123,6 +128,12 @@ impl DynamicConfigs {
         for topic in topics {
             replicas.set_topic_config(&topic, &self.log_config(&topic, own.get(&*topic).unwrap_or(&none)));
         }
+    }
+
+    fn limit_moves(&self, logs: &LogManager) {
+        let config = self.effective.load();
+        let limit = config.effective.get(MOVES_LIMIT).and_then(|limit| limit.trim().parse().ok());
+        logs.limit_moves(limit.unwrap_or(i64::MAX));
     }
 
     /// Whether anything is different now.
@@ -178,7 +189,9 @@ fn tell(before: &BrokerConfig, after: &BrokerConfig) {
     let mut changed = [names(after, before), names(before, after)].concat();
     changed.sort_unstable();
     changed.dedup();
-    let is_of_logs = |name: &str| definitions::topic_properties().any(|topic| topic.broker_names.contains(&name));
+    let is_of_logs = |name: &str| {
+        name == MOVES_LIMIT || definitions::topic_properties().any(|topic| topic.broker_names.contains(&name))
+    };
     for name in changed {
         let acts = definitions::broker_property(&name).is_some_and(|property| property.support == Support::Acts);
         if is_of_logs(&name) {

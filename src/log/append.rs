@@ -12,6 +12,7 @@ use super::producer_snapshot;
 use super::producer_state::{AppendOrigin, BatchMetadata, ProducerError, ProducerUpdate};
 use super::roll::{RollInput, should_roll};
 use super::segment::{AppendedBatch, Segment};
+use super::transaction_index::AbortedTransaction;
 use crate::base::time::wall_ms;
 use crate::base::{LeaderEpoch, Millis, ProducerEpoch, ProducerId};
 use crate::config::LogConfig;
@@ -30,6 +31,14 @@ pub struct LogAppendInfo {
     pub log_start_offset: i64,
     /// The producer sent this before; the offsets are those of the first time.
     pub is_duplicate: bool,
+}
+
+/// What is about to be written in one go.
+pub(super) struct Incoming {
+    pub size: u64,
+    pub first_offset: i64,
+    pub last_offset: i64,
+    pub max_timestamp: i64,
 }
 
 impl Log {
@@ -88,15 +97,17 @@ impl Log {
         }
         let update = self.check_producers(writer, batches, origin)?;
         self.sync_topic_id()?;
-        let segment = self.segment_for(writer, batches, size, &config)?;
+        let incoming = Incoming {
+            size,
+            first_offset: first.header.base_offset(),
+            last_offset: last.header.last_offset(),
+            max_timestamp: batches.iter().map(|batch| batch.header.max_timestamp()).max().unwrap_or(-1),
+        };
+        let segment = self.segment_for(writer, &incoming, &config)?;
         self.note_epochs(batches)?;
         self.write(&segment, batches, &config)?;
-        for aborted in writer.producers.apply(update) {
-            // The batch is written: going on without this entry would show aborted records to readers.
-            if let Err(error) = segment.transaction_index.push(&aborted) {
-                self.log_dir().set_offline(&format!("{}: {error}", segment.transaction_index.path().display()));
-            }
-        }
+        let aborted = writer.producers.apply(update);
+        self.note_aborted(&segment, &aborted);
         for batch in batches.iter().filter(|batch| batch.header.is_transactional()) {
             writer.verifications.clear(ProducerId(batch.header.producer_id()));
         }
@@ -112,6 +123,15 @@ impl Log {
             log_start_offset: self.log_start_offset(),
             is_duplicate: false,
         })
+    }
+
+    /// The batches are written: going on without these entries would show aborted records to readers.
+    pub(super) fn note_aborted(&self, segment: &Segment, aborted: &[AbortedTransaction]) {
+        for aborted in aborted {
+            if let Err(error) = segment.transaction_index.push(aborted) {
+                self.log_dir().set_offline(&format!("{}: {error}", segment.transaction_index.path().display()));
+            }
+        }
     }
 
     /// Sizes and counts that would make a file unreadable are refused here, whoever built the batch.
@@ -187,7 +207,7 @@ impl Log {
     }
 
     /// The topic id is on the disk before the first record is.
-    fn sync_topic_id(&self) -> Result<(), LogError> {
+    pub(super) fn sync_topic_id(&self) -> Result<(), LogError> {
         let mut stored = self.topic_id.lock();
         if let StoredTopicId { id: Some(id), is_synced: false } = *stored {
             partition_metadata::sync(&self.dir(), id)?;
@@ -197,18 +217,16 @@ impl Log {
     }
 
     /// The active segment, or a new one if it is full.
-    fn segment_for(
+    pub(super) fn segment_for(
         &self,
         writer: &mut Writer,
-        batches: &[ValidatedBatch],
-        size: u64,
+        incoming: &Incoming,
         config: &LogConfig,
     ) -> Result<Arc<Segment>, LogError> {
         let active = self.active();
         let failed = |error| self.log_dir().failed(active.path(), error);
         let is_index_full = active.offset_index.is_full(config.segment_index_bytes).map_err(failed)?
             || active.time_index.is_full(config.segment_index_bytes).map_err(failed)?;
-        let first_offset = batches.first().map_or(0, |batch| batch.header.base_offset());
         let input = RollInput {
             now_ms: wall_ms(),
             segment_size: active.size(),
@@ -217,13 +235,13 @@ impl Log {
             segment_created_ms: active.created_ms(),
             segment_jitter_ms: active.jitter_ms(),
             is_index_full,
-            append_size: size,
-            append_last_offset: batches.last().map_or(0, |batch| batch.header.last_offset()),
-            append_max_timestamp: batches.iter().map(|batch| batch.header.max_timestamp()).max().unwrap_or(-1),
+            append_size: incoming.size,
+            append_last_offset: incoming.last_offset,
+            append_max_timestamp: incoming.max_timestamp,
             segment_bytes: config.segment_bytes,
             segment_ms: segment_ms(config),
         };
-        if should_roll(&input) { self.roll(writer, first_offset, config) } else { Ok(active) }
+        if should_roll(&input) { self.roll(writer, incoming.first_offset, config) } else { Ok(active) }
     }
 
     /// Closes the active segment and begins one at `base_offset` or the log's end, whichever is later.
@@ -277,8 +295,18 @@ impl Log {
                 max_timestamp: batch.header.max_timestamp(),
             });
         }
+        self.write_slices(segment, &mut slices, &appended, config)
+    }
+
+    pub(super) fn write_slices(
+        &self,
+        segment: &Segment,
+        slices: &mut [IoSlice<'_>],
+        appended: &[AppendedBatch],
+        config: &LogConfig,
+    ) -> Result<(), LogError> {
         let interval = config.index_interval_bytes.max(0) as u64;
-        segment.append(&mut slices, &appended, interval).map_err(|(error, uncut)| {
+        segment.append(slices, appended, interval).map_err(|(error, uncut)| {
             if let Some(uncut) = uncut {
                 self.log_dir()
                     .set_offline(&format!("{}: cannot cut off a failed write: {uncut}", segment.path().display()));

@@ -65,6 +65,11 @@ impl Cleaning {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// The segments lie elsewhere now: what was read before of them cannot be replaced.
+    pub fn moved(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
     pub fn truncated_to(&self, offset: i64) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.offset.fetch_min(offset, Ordering::AcqRel);

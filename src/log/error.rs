@@ -51,6 +51,10 @@ pub enum LogError {
     DuplicateLog { log: TopicPartition, first: PathBuf, second: PathBuf },
     #[error("`{0}` is not a topic name")]
     InvalidTopicName(String),
+    #[error("{path} is not one of log.dirs", path = path.display())]
+    UnknownDirectory { path: PathBuf },
+    #[error("{0} has no replica on this broker")]
+    NoReplica(TopicPartition),
     #[error("no log directory is online")]
     NoLiveDirectory,
     #[error("{path}: {reason}", path = path.display())]

@@ -130,6 +130,7 @@ impl Log {
             truncation: RwLock::new(()),
             is_closed: AtomicBool::new(false),
             cleaning: Cleaning::new(options.cleaned_offset),
+            lowest_truncation: AtomicI64::new(i64::MAX),
         });
         log.publish_first_unstable(&log.writer.lock());
         Ok(log)

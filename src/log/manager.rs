@@ -3,25 +3,26 @@
 //! Invariant: a directory is worked in only while its `.lock` is held; the clean-shutdown marker is there only between a stop
 //! that left everything closed and the next start.
 
-use super::background::{Background, Removal};
-use super::checkpoint::{Durability, read_offsets, replace_file};
+use super::background::Background;
+use super::checkpoint::{Durability, replace_file};
 use super::cleaner::Cleaner;
 use super::close::close_in_parallel;
-use super::dir_lock::DirLock;
 use super::error::{AtPath, LogError};
 use super::load::LoadOptions;
 use super::log_dir::LogDir;
-use super::names::{self, DirectoryKind, delete_directory_name, parse_directory_name};
-use super::open::{FoundLog, load_in_parallel};
+use super::moves::Moves;
+use super::names;
+use super::open::{FoundLog, LoadedLogs, load_in_parallel};
+use super::opened_dir::{OpenedDir, open_dir, remove_marker};
 use super::partition::Log;
 use crate::base::time::{monotonic_ms, wall_ms};
 use crate::base::{TopicId, TopicPartition, topic_name};
 use crate::config::{BrokerConfig, LogConfig};
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -36,7 +37,8 @@ pub struct LogManager {
     pub(super) background: Arc<Background>,
     pub(super) config: BrokerConfig,
     /// One log is made, or taken away, at a time.
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
+    pub(super) moves: Arc<Moves>,
     housekeeper: Mutex<Option<JoinHandle<()>>>,
     pub(super) cleaner: Cleaner,
 }
@@ -50,40 +52,8 @@ pub struct LogDirDescription {
     pub total_bytes: i64,
     pub usable_bytes: i64,
     pub logs: Vec<Arc<Log>>,
-}
-
-/// What a directory's checkpoint files say; one that is damaged counts as empty, and is named.
-#[derive(Default)]
-pub(super) struct Checkpoints {
-    pub recovery_points: BTreeMap<TopicPartition, i64>,
-    pub log_starts: BTreeMap<TopicPartition, i64>,
-    pub high_watermarks: BTreeMap<TopicPartition, i64>,
-    pub cleaned_offsets: BTreeMap<TopicPartition, i64>,
-}
-
-impl Checkpoints {
-    fn read(dir: &Path) -> Result<Checkpoints, LogError> {
-        let read = |name: &str| match read_offsets(&dir.join(name)) {
-            Ok(entries) => Ok(entries.into_iter().collect()),
-            Err(error @ LogError::Corrupt { .. }) => {
-                tracing::warn!(%error, "checkpoint is not used");
-                Ok(BTreeMap::new())
-            }
-            Err(error) => Err(error),
-        };
-        Ok(Checkpoints {
-            recovery_points: read(names::RECOVERY_POINTS)?,
-            log_starts: read(names::LOG_START_OFFSETS)?,
-            high_watermarks: read(names::HIGH_WATERMARKS)?,
-            cleaned_offsets: read(names::CLEANER_OFFSETS)?,
-        })
-    }
-}
-
-/// A directory that is ready to have its logs loaded.
-struct OpenedDir {
-    dir: Arc<LogDir>,
-    found: Vec<FoundLog>,
+    /// Copies of replicas that are being moved here.
+    pub futures: Vec<Arc<Log>>,
 }
 
 impl LogManager {
@@ -111,19 +81,25 @@ impl LogManager {
         }
         let dirs: Vec<_> = opened.iter().map(|opened| Arc::clone(&opened.dir)).collect();
         let found: Vec<FoundLog> = opened.into_iter().flat_map(|opened| opened.found).collect();
-        check_duplicates(&found)?;
         // Nothing is refused for its looks from here on, so the marker has served.
         dirs.iter().try_for_each(remove_marker)?;
-        let logs = load_in_parallel(found, &background, config)?;
-        Ok(Arc::new(LogManager {
+        let LoadedLogs { logs, futures, superseded } = load_in_parallel(found, &background, config)?;
+        let manager = Arc::new(LogManager {
             dirs,
             logs: RwLock::new(logs),
+            moves: Arc::new(Moves::new(futures)),
             background,
             config: config.clone(),
             changing: Mutex::new(()),
             housekeeper: Mutex::new(None),
             cleaner: Cleaner::default(),
-        }))
+        });
+        for log in superseded {
+            tracing::warn!(dir = %log.dir().display(), "a move ended here, and this is what it left behind: it goes");
+            log.set_closed();
+            manager.remove_directory(&log.dir(), &log.log_dir(), log.topic_partition(), &log.config())?;
+        }
+        Ok(manager)
     }
 
     pub fn log(&self, partition: &TopicPartition) -> Option<Arc<Log>> {
@@ -156,7 +132,11 @@ impl LogManager {
         if topic_name::check(&partition.topic).is_err() || partition.partition < 0 {
             return Err(LogError::InvalidTopicName(partition.to_string()));
         }
-        let dir = self.emptiest_dir()?;
+        let preferred = self.moves.preferred.lock().remove(partition);
+        let dir = match preferred.and_then(|path| self.online_dir(&path).ok()) {
+            Some(dir) => dir,
+            None => self.emptiest_dir()?,
+        };
         let path = dir.path().join(partition.to_string());
         fs::create_dir_all(&path).map_err(|error| dir.failed(&path, error))?;
         let options = LoadOptions::new_log(config, self.config.producer_id_expiration_ms, wall_ms());
@@ -180,13 +160,10 @@ impl LogManager {
     /// Takes the log away; its files go after `file.delete.delay.ms`.
     pub fn delete(&self, partition: &TopicPartition) -> Result<(), LogError> {
         let _changing = self.changing.lock();
+        self.drop_future(partition);
         let Some(log) = self.logs.write().remove(partition) else { return Ok(()) };
         log.set_closed();
-        let target = log.log_dir().path().join(delete_directory_name(partition, uuid::Uuid::new_v4()));
-        fs::rename(log.dir(), &target).map_err(|error| log.log_dir().failed(&log.dir(), error))?;
-        let due_ms = monotonic_ms().saturating_add(log.config().file_delete_delay_ms);
-        self.background.remove_later(Removal { due_ms, paths: vec![target] });
-        Ok(())
+        self.remove_directory(&log.dir(), &log.log_dir(), partition, &log.config())
     }
 
     /// Cuts logs back, and has the recovery points on file not reach beyond the cut: what is appended next is new.
@@ -213,12 +190,13 @@ impl LogManager {
     pub fn truncate_fully_and_start_at(&self, partition: &TopicPartition, offset: i64) -> Result<(), LogError> {
         let Some(log) = self.log(partition) else { return Ok(()) };
         log.truncate_fully_and_start_at(offset)?;
-        self.write_recovery_points(log.log_dir())?;
-        self.write_cleaner_offsets(log.log_dir())
+        self.write_recovery_points(&log.log_dir())?;
+        self.write_cleaner_offsets(&log.log_dir())
     }
 
     pub fn dirs(&self) -> Vec<LogDirDescription> {
         let logs = self.logs.read();
+        let futures = self.moves.futures();
         self.dirs
             .iter()
             .map(|dir| {
@@ -230,6 +208,7 @@ impl LogManager {
                     total_bytes: space.as_ref().map_or(-1, |space| bytes(space.f_blocks, space.f_frsize)),
                     usable_bytes: space.as_ref().map_or(-1, |space| bytes(space.f_bavail, space.f_frsize)),
                     logs: logs.values().filter(|log| Arc::ptr_eq(&log.log_dir(), dir)).cloned().collect(),
+                    futures: futures.iter().filter(|log| Arc::ptr_eq(&log.log_dir(), dir)).cloned().collect(),
                 }
             })
             .collect()
@@ -257,11 +236,13 @@ impl LogManager {
         let thread = std::thread::Builder::new().name("log-housekeeping".into());
         let handle = thread.spawn(move || super::housekeeping::run(&manager, &background))?;
         *self.housekeeper.lock() = Some(handle);
+        self.moves.start(self)?;
         self.cleaner.start(self)
     }
 
     /// Closes every log, writes the checkpoints, and marks each directory that was left in order.
     pub fn shutdown(&self) {
+        self.moves.stop();
         self.cleaner.stop();
         self.background.stop();
         if let Some(housekeeper) = self.housekeeper.lock().take() {
@@ -287,7 +268,7 @@ impl LogManager {
 
     fn close_dir(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
         let started_ms = monotonic_ms();
-        let logs: Vec<Arc<Log>> = self.all().into_iter().filter(|log| Arc::ptr_eq(&log.log_dir(), dir)).collect();
+        let logs: Vec<Arc<Log>> = self.logs_in(dir);
         let dirty = logs.iter().filter(|log| log.log_end_offset() > log.recovery_point()).count();
         let (closed, early) = std::thread::scope(|scope| {
             // What is there already goes to the disk while the small files are written. An error now is one for ever.
@@ -350,92 +331,7 @@ impl LogManager {
     }
 
     fn offsets(&self, dir: &Arc<LogDir>, of: impl Fn(&Log) -> Option<i64>) -> Vec<(TopicPartition, i64)> {
-        let logs = self.logs.read();
-        let here = logs.values().filter(|log| Arc::ptr_eq(&log.log_dir(), dir));
-        here.filter_map(|log| Some((log.topic_partition().clone(), of(log)?))).collect()
+        let here = self.logs_in(dir);
+        here.iter().filter_map(|log| Some((log.topic_partition().clone(), of(log)?))).collect()
     }
-}
-
-fn open_dir(
-    path: &Path,
-    config: &BrokerConfig,
-    topic_config: &(dyn Fn(&str) -> LogConfig + Sync),
-    background: &Background,
-) -> Result<OpenedDir, LogError> {
-    fs::create_dir_all(path).at(path)?;
-    let lock = DirLock::acquire(path)?;
-    let marker = path.join(names::CLEAN_SHUTDOWN);
-    let partitions = list_partitions(path, background, config)?;
-    let checkpoints = Checkpoints::read(path)?;
-    let dir = Arc::new(LogDir::new(path.to_path_buf(), Some(lock)));
-    let is_clean = marker.exists();
-    let now_ms = wall_ms();
-    let offset = |map: &BTreeMap<TopicPartition, i64>, log: &TopicPartition| map.get(log).copied().unwrap_or(0).max(0);
-    let found = partitions.into_iter().map(|(partition, path)| FoundLog {
-        dir: Arc::clone(&dir),
-        path,
-        options: LoadOptions {
-            config: topic_config(&partition.topic),
-            is_clean,
-            recovery_point: offset(&checkpoints.recovery_points, &partition),
-            log_start: offset(&checkpoints.log_starts, &partition),
-            high_watermark: offset(&checkpoints.high_watermarks, &partition),
-            cleaned_offset: offset(&checkpoints.cleaned_offsets, &partition),
-            producer_expiration_ms: config.producer_id_expiration_ms,
-            now_ms,
-        },
-        partition,
-    });
-    Ok(OpenedDir { found: found.collect(), dir: Arc::clone(&dir) })
-}
-
-/// Partition directories; those that wait for removal are handed to the background.
-fn list_partitions(
-    path: &Path,
-    background: &Background,
-    config: &BrokerConfig,
-) -> Result<Vec<(TopicPartition, PathBuf)>, LogError> {
-    let mut partitions = Vec::new();
-    for entry in fs::read_dir(path).at(path)? {
-        let entry = entry.at(path)?;
-        let entry_path = entry.path();
-        if !entry.file_type().at(&entry_path)?.is_dir() {
-            continue;
-        }
-        match entry.file_name().to_str().and_then(parse_directory_name) {
-            Some(DirectoryKind::Partition(partition)) => partitions.push((partition, entry_path)),
-            Some(DirectoryKind::Delete) => {
-                let due_ms = monotonic_ms().saturating_add(config.log.file_delete_delay_ms);
-                background.remove_later(Removal { due_ms, paths: vec![entry_path] });
-            }
-            Some(DirectoryKind::Future(_) | DirectoryKind::Stray) => {
-                tracing::warn!(dir = %entry_path.display(), "directory is left as it is");
-            }
-            Some(DirectoryKind::Known) => {}
-            None => return Err(LogError::ForeignDirectory { path: entry_path }),
-        }
-    }
-    Ok(partitions)
-}
-
-fn remove_marker(dir: &Arc<LogDir>) -> Result<(), LogError> {
-    let marker = dir.path().join(names::CLEAN_SHUTDOWN);
-    match fs::remove_file(&marker) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound && !dir.is_offline() => Err(error).at(&marker),
-        _ => Ok(()),
-    }
-}
-
-fn check_duplicates(found: &[FoundLog]) -> Result<(), LogError> {
-    let mut seen: HashMap<&TopicPartition, &Path> = HashMap::new();
-    for log in found {
-        if let Some(first) = seen.insert(&log.partition, &log.path) {
-            return Err(LogError::DuplicateLog {
-                log: log.partition.clone(),
-                first: first.to_path_buf(),
-                second: log.path.clone(),
-            });
-        }
-    }
-    Ok(())
 }

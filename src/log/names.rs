@@ -15,7 +15,7 @@ pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 pub const PARTITION_METADATA: &str = "partition.metadata";
 /// Directories that Apache Kafka itself puts beside partitions.
 const KNOWN_DIRECTORIES: [&str; 2] = ["remote-log-index-cache", "__cluster_metadata-0"];
-const FILE_NAME_LENGTH_MAX: usize = 255;
+pub const FILE_NAME_LENGTH_MAX: usize = 255;
 
 /// Kinds of file whose name begins with an offset of 20 digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -143,6 +143,11 @@ pub fn delete_directory_name(log: &TopicPartition, unique: uuid::Uuid) -> String
     let suffix = format!("-{}.{}-delete", log.partition, unique.simple());
     let topic_len = log.topic.len().min(FILE_NAME_LENGTH_MAX - suffix.len());
     format!("{}{suffix}", log.topic.get(..topic_len).unwrap_or_default())
+}
+
+/// Name under which a replica is copied into another log directory.
+pub fn future_directory_name(log: &TopicPartition, unique: uuid::Uuid) -> String {
+    format!("{log}.{}-future", unique.simple())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::background::Background;
 use super::error::LogError;
 use super::load::LoadOptions;
 use super::log_dir::LogDir;
+use super::moves::{are_equal, reconcile};
 use super::partition::Log;
 use crate::base::TopicPartition;
 use crate::base::time::monotonic_ms;
@@ -20,10 +21,22 @@ const PROGRESS_EVERY_MS: i64 = 5_000;
 
 /// A partition directory that is to be loaded.
 pub(super) struct FoundLog {
+    /// A copy on its way, not the partition's own log.
+    pub is_future: bool,
     pub partition: TopicPartition,
     pub dir: Arc<LogDir>,
     pub path: PathBuf,
     pub options: LoadOptions,
+}
+
+/// What a start has loaded.
+#[derive(Default)]
+pub(super) struct LoadedLogs {
+    pub logs: HashMap<TopicPartition, Arc<Log>>,
+    /// Copies that replicas are being moved by.
+    pub futures: HashMap<TopicPartition, Arc<Log>>,
+    /// The second of two equal logs, which a crash at the end of a move left.
+    pub superseded: Vec<Arc<Log>>,
 }
 
 /// What the threads of a start share.
@@ -31,7 +44,7 @@ struct Loading<'a> {
     found: Vec<FoundLog>,
     background: &'a Arc<Background>,
     next: AtomicUsize,
-    logs: Mutex<HashMap<TopicPartition, Arc<Log>>>,
+    logs: Mutex<LoadedLogs>,
     error: Mutex<Option<LogError>>,
     reported_ms: Mutex<i64>,
 }
@@ -41,7 +54,7 @@ pub(super) fn load_in_parallel(
     found: Vec<FoundLog>,
     background: &Arc<Background>,
     config: &BrokerConfig,
-) -> Result<HashMap<TopicPartition, Arc<Log>>, LogError> {
+) -> Result<LoadedLogs, LogError> {
     let threads = thread_count(config).min(found.len());
     let (count, started_ms) = (found.len(), monotonic_ms());
     let needs_recovery = found.iter().filter(|log| !log.options.is_clean).count();
@@ -54,7 +67,7 @@ pub(super) fn load_in_parallel(
         );
     }
     let loading = Loading {
-        logs: Mutex::new(HashMap::with_capacity(count)),
+        logs: Mutex::default(),
         found,
         background,
         next: AtomicUsize::new(0),
@@ -74,9 +87,11 @@ pub(super) fn load_in_parallel(
         return Err(error);
     }
     tracing::info!(logs = count, took_ms = monotonic_ms() - started_ms, "logs are loaded");
-    let mut logs = loading.logs.into_inner();
-    logs.retain(|_, log| !log.log_dir().is_offline());
-    Ok(logs)
+    let mut loaded = loading.logs.into_inner();
+    loaded.logs.retain(|_, log| !log.log_dir().is_offline());
+    loaded.futures.retain(|_, log| !log.log_dir().is_offline());
+    loaded.match_futures()?;
+    Ok(loaded)
 }
 
 /// At least one for each processor: `num.recovery.threads.per.data.dir` was made for disks that seek.
@@ -84,6 +99,38 @@ fn thread_count(config: &BrokerConfig) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
     let configured = (config.num_recovery_threads_per_data_dir.max(1) as usize) * config.log_dirs.len().max(1);
     configured.max(processors).min(THREADS_MAX)
+}
+
+impl LoadedLogs {
+    fn add(&mut self, log: Arc<Log>, is_future: bool) -> Result<(), LogError> {
+        let partition = log.topic_partition().clone();
+        let place = if is_future { &mut self.futures } else { &mut self.logs };
+        let Some(first) = place.insert(partition, Arc::clone(&log)) else { return Ok(()) };
+        if !is_future && are_equal(&first, &log) {
+            self.superseded.push(first);
+            return Ok(());
+        }
+        let (partition, first, second) = (log.topic_partition().clone(), first.dir(), log.dir());
+        Err(LogError::DuplicateLog { log: partition, first, second })
+    }
+
+    /// A copy goes on from where it agrees with its log. One without a log is left as it is: the log may lie on a disk that is away.
+    fn match_futures(&mut self) -> Result<(), LogError> {
+        let logs = &self.logs;
+        self.futures.retain(|partition, future| {
+            let has_log = logs.contains_key(partition);
+            if !has_log {
+                tracing::warn!(dir = %future.dir().display(), "copy of a replica that is not here: it is left as it is");
+            }
+            has_log
+        });
+        for (partition, future) in &self.futures {
+            if let Some(current) = logs.get(partition) {
+                reconcile(current, future)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Loading<'_> {
@@ -104,7 +151,9 @@ impl Loading<'_> {
             );
             match log {
                 Ok(log) => {
-                    self.logs.lock().insert(found.partition.clone(), log);
+                    if let Err(error) = self.logs.lock().add(log, found.is_future) {
+                        *self.error.lock() = Some(error);
+                    }
                 }
                 Err(LogError::Storage { path, source }) => {
                     found.dir.set_offline(&format!("{}: {source}", path.display()));

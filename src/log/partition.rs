@@ -86,6 +86,8 @@ pub struct Log {
     pub(super) truncation: RwLock<()>,
     pub(super) is_closed: AtomicBool,
     pub(super) cleaning: Cleaning,
+    /// Where the log was cut last, or deepest, since a copy of it was told; `i64::MAX`: nowhere.
+    pub(super) lowest_truncation: AtomicI64,
 }
 
 impl Log {

@@ -99,6 +99,19 @@ impl Log {
         slice.read().map_err(|error| self.log_dir().failed(&self.dir(), error))
     }
 
+    /// The same without repairing an index that stands in the way, which takes locks: `None` then.
+    pub(super) fn read_bytes_once(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        limit_offset: i64,
+    ) -> Result<Option<Bytes>, LogError> {
+        let _no_truncation = self.truncation.read();
+        let Ok(read) = self.try_read(offset, max_bytes, limit_offset, true)? else { return Ok(None) };
+        let Some(slice) = read.slices.first() else { return Ok(None) };
+        slice.read().map(Some).map_err(|error| self.log_dir().failed(&self.dir(), error))
+    }
+
     /// Bytes between two offsets, exact within a segment.
     pub fn bytes_between(&self, from: i64, to: i64) -> u64 {
         if from >= to {

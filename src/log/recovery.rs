@@ -68,7 +68,7 @@ pub(super) struct Replay<'a> {
 
 impl Replay<'_> {
     /// Takes a batch over; `body` gives its bytes, which only control batches need.
-    fn add(
+    pub fn add(
         &mut self,
         batch: &BatchAt,
         body: impl FnOnce() -> io::Result<Vec<u8>>,

@@ -144,6 +144,11 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// A whole batch that lies in memory.
+pub fn parse_batch(bytes: &[u8], position: u64) -> Result<BatchAt, &'static str> {
+    parse_header(bytes.get(..HEADER_SIZE).unwrap_or(bytes), position, bytes.len() as u64)
+}
+
 fn parse_header(head: &[u8], position: u64, left: u64) -> Result<BatchAt, &'static str> {
     let (Some(offset), Some(length), Some(&magic)) =
         (head.first_chunk::<8>(), head.get(8..).and_then(<[u8]>::first_chunk::<4>), head.get(16))

@@ -49,6 +49,7 @@ impl Log {
             Err(_) => return Err(LogError::corrupt(last.path(), "index does not fit the log")),
         };
         self.recovery_point.fetch_min(offset, Ordering::AcqRel);
+        self.lowest_truncation.fetch_min(offset, Ordering::AcqRel);
         self.cleaning.truncated_to(offset);
         self.segments.store(Arc::new(segments[..keep].to_vec()));
         for segment in &segments[keep..] {
@@ -79,6 +80,8 @@ impl Log {
     fn restart_at(&self, writer: &mut Writer, offset: i64) -> Result<(), LogError> {
         let _flushing = self.flushing.lock();
         let _no_reader = self.truncation.write();
+        // Nothing of what was there stays, not even below `offset`.
+        self.lowest_truncation.store(0, Ordering::Release);
         self.cleaning.truncated_to(offset);
         for segment in self.segments.load_full().iter() {
             self.remove_now(segment)?;

@@ -9,6 +9,6 @@ pub(super) static THROTTLE: &[Property] = properties! {
     "leader.replication.throttled.rate" Long = "9223372036854775807", AtLeast(0), Medium, PerBroker, Acts;
         "Bytes per second of replication that throttled leaders on this broker send."
     "replica.alter.log.dirs.io.max.bytes.per.second" Long = "9223372036854775807",
-        AtLeast(0), Medium, PerBroker, Ignored;
+        AtLeast(0), Medium, PerBroker, Acts;
         "Bytes per second of moves between directories of this broker."
 };
