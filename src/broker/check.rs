@@ -153,12 +153,8 @@ impl Ensemble {
     async fn connect(connect: &str, config: &BrokerConfig) -> Result<Ensemble, ZkError> {
         let (hosts, chroot) = connect.split_at(connect.find('/').unwrap_or(connect.len()));
         let within = Duration::from_millis(config.zookeeper_connection_timeout_ms.max(0) as u64).min(CONNECT_WITHIN);
-        let zookeeper = Zk::connect(ZkConfig {
-            connect: hosts.to_owned(),
-            session_timeout: Duration::from_millis(config.zookeeper_session_timeout_ms.max(0) as u64),
-            connection_timeout: within,
-        })
-        .await?;
+        let settings = ZkConfig::of(config, hosts.to_owned())?;
+        let zookeeper = Zk::connect(ZkConfig { connection_timeout: within, ..settings }).await?;
         Ok(Ensemble { zookeeper, chroot: chroot.trim_end_matches('/').to_owned() })
     }
 

@@ -7,6 +7,8 @@ use tokio::sync::oneshot;
 /// Exit code of a process that a second signal has ended.
 const ENDED_BY_SIGNAL: i32 = 130;
 
+const FILE_SIZE_LIMIT: i32 = rustix::process::Signal::XFSZ.as_raw();
+
 pub struct Signals {
     first: oneshot::Receiver<()>,
 }
@@ -15,6 +17,8 @@ pub struct Signals {
 pub fn listen() -> Result<Signals, BrokerError> {
     let terminate = signal(SignalKind::terminate()).map_err(BrokerError::Runtime)?;
     let interrupt = signal(SignalKind::interrupt()).map_err(BrokerError::Runtime)?;
+    // A file that may grow no further (`ulimit -f`) is an error of one write, not the end of the process.
+    let _handled_from_now_on = signal(SignalKind::from_raw(FILE_SIZE_LIMIT)).map_err(BrokerError::Runtime)?;
     let (sender, first) = oneshot::channel();
     tokio::spawn(watch(terminate, interrupt, sender));
     Ok(Signals { first })

@@ -253,8 +253,15 @@ async fn partitions_known(services: &Services) {
 
 /// The id from the configuration, the log directories, or a new one from ZooKeeper.
 async fn broker_id(config: &BrokerConfig, cluster_id: &str, zookeeper: &Zk) -> Result<BrokerId, BrokerError> {
-    let dirs = config.log_dirs.iter().map(|dir| Ok((dir.clone(), read_meta_properties(dir)?)));
-    let dirs = dirs.collect::<Result<Vec<_>, LogError>>()?;
+    let mut dirs = Vec::new();
+    for dir in &config.log_dirs {
+        match read_meta_properties(dir) {
+            Ok(meta) => dirs.push((dir.clone(), meta)),
+            // A disk that does not work stands alone, as long as another one does: that is judged when the logs are opened.
+            Err(LogError::Storage { .. }) if config.log_dirs.len() > 1 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     match identity::identify(config.broker_id, cluster_id, &dirs)? {
         Some(id) => Ok(id),
         None => Ok(registration::generate_broker_id(zookeeper, config.reserved_broker_max_id).await?),
@@ -369,7 +376,7 @@ impl Running {
         };
         tokio::select! {
             error = embedded => error,
-            () = self.no_disk.notified() => LogError::NoLiveDirectory.into(),
+            () = self.no_disk.notified() => self.logs.all_failed().unwrap_or(LogError::NoLiveDirectory).into(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::partition::{Log, LogPosition, StoredTopicId, Writer};
 use super::partition_metadata;
 use super::producer_snapshot;
 use super::producer_state::{AppendOrigin, BatchMetadata, ProducerError, ProducerUpdate};
-use super::roll::{RollInput, should_roll};
+use super::roll::{RollInput, segment_jitter_ms, should_roll};
 use super::segment::{AppendedBatch, Segment};
 use super::transaction_index::AbortedTransaction;
 use crate::base::time::wall_ms;
@@ -259,9 +259,9 @@ impl Log {
         active.close_indexes().map_err(|error| self.log_dir().failed(active.path(), error))?;
         writer.producers.set_end_offset(base_offset);
         self.take_snapshot(writer)?;
-        let jitter_ms = random_below(config.segment_jitter_ms.min(config.segment_ms));
-        let segment = Segment::create(&self.dir(), base_offset, wall_ms(), jitter_ms);
+        let segment = Segment::create(&self.dir(), base_offset, wall_ms(), segment_jitter_ms(config));
         let segment = Arc::new(segment.map_err(|error| self.log_dir().failed(&self.dir(), error))?);
+        segment.preallocate(config);
         let mut segments = self.segments.load().to_vec();
         if active.size() == 0 {
             // Nothing was ever in it, as after a gap that a follower skips.
@@ -333,7 +333,7 @@ impl Log {
         }
         let end = self.log_end_offset();
         if end - self.recovery_point.load(Ordering::Acquire) >= config.flush_messages {
-            self.flush_to(end)?;
+            return waiting(|| self.flush_to(end));
         }
         Ok(())
     }
@@ -347,6 +347,15 @@ impl Log {
 fn is_first_of_transaction(writer: &Writer, header: &BatchHeader) -> bool {
     let is_data = header.is_transactional() && !header.is_control();
     is_data && !writer.producers.has_open_transaction(ProducerId(header.producer_id()))
+}
+
+/// Has other producers of the same thread go on while this one waits for the disk, so that they share the next flush.
+fn waiting<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }
 
 fn find_duplicate(writer: &Writer, batches: &[ValidatedBatch], origin: AppendOrigin) -> Option<BatchMetadata> {
@@ -364,8 +373,4 @@ fn segment_ms(config: &LogConfig) -> Millis {
 
 fn append_time(header: &BatchHeader) -> i64 {
     if header.is_log_append_time() { header.max_timestamp() } else { -1 }
-}
-
-fn random_below(limit: i64) -> i64 {
-    if limit > 0 { rand::random_range(0..limit) } else { 0 }
 }

@@ -9,6 +9,7 @@
 //! ```
 //! An empty file means no entries. Invariant: the file is replaced by rename, so a reader sees the old or the new one whole.
 
+use super::disk;
 use super::error::{AtPath, LogError};
 use crate::base::TopicPartition;
 use std::fmt::Write as _;
@@ -71,14 +72,15 @@ pub fn replace_file(path: &Path, content: &[u8], durability: Durability) -> io::
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     let mut file = File::create(&temporary)?;
+    disk::may_write(path)?;
     file.write_all(content)?;
     if durability == Durability::Synced {
-        file.sync_all()?;
+        disk::sync_all(&file, path)?;
     }
     drop(file);
     fs::rename(&temporary, path)?;
     match path.parent() {
-        Some(parent) if durability == Durability::Synced => File::open(parent)?.sync_all(),
+        Some(parent) if durability == Durability::Synced => disk::sync_directory(parent),
         _ => Ok(()),
     }
 }

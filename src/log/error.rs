@@ -53,8 +53,14 @@ pub enum LogError {
     InvalidTopicName(String),
     #[error("{path} is not one of log.dirs", path = path.display())]
     UnknownDirectory { path: PathBuf },
+    #[error("the segment of {log} at {base_offset} has offsets out of reach of its index")]
+    OffsetOverflow { log: PathBuf, base_offset: i64 },
     #[error("{0} has no replica on this broker")]
     NoReplica(TopicPartition),
+    #[error(
+        "no log directory is left, so the broker stops ({reasons}). Mend the disks, or take what does not work out of log.dirs"
+    )]
+    AllDirectoriesFailed { reasons: String },
     #[error("no log directory is online")]
     NoLiveDirectory,
     #[error("{path}: {reason}", path = path.display())]

@@ -3,6 +3,7 @@
 //! Invariant: the recovery point moves only after everything below it is on the disk: data, the indexes of closed segments,
 //! the snapshot at their end, and the directory entries. The active segment's indexes are rebuilt after a crash, so they wait.
 
+use super::disk::{sync_data, sync_directory};
 use super::error::LogError;
 use super::names::{self, FileKind};
 use super::partition::Log;
@@ -63,7 +64,11 @@ impl Log {
             if segment.base_offset() >= end {
                 break;
             }
-            segment.sync_log().map_err(|error| self.log_dir().failed(segment.path(), error))?;
+            match segment.sync_log() {
+                // Retention took it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !self.has(segment) => continue,
+                synced => synced.map_err(|error| self.log_dir().failed(segment.path(), error))?,
+            }
             if let Some(next) = segments.get(at + 1) {
                 self.flush_closed(segment, next)?;
                 is_directory_changed = true;
@@ -84,7 +89,7 @@ impl Log {
     }
 
     fn sync_if_there(&self, path: &Path) -> Result<(), LogError> {
-        match File::open(path).and_then(|file| file.sync_data()) {
+        match File::open(path).and_then(|file| sync_data(&file, path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.log_dir().failed(path, error)),
             _ => Ok(()),
         }
@@ -97,6 +102,5 @@ impl Log {
     }
 }
 
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@
 //!
 //! Invariant: the entries are those of the file, then those of the tail; keys never fall.
 
+use super::disk;
 use parking_lot::{Mutex, RwLock};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -208,7 +209,7 @@ impl<const SIZE: usize> IndexFile<SIZE> {
     /// Writes the tail, so that the file is what Kafka expects of a closed index.
     pub fn flush(&self, sync: bool) -> io::Result<()> {
         self.with_state_mut(|state| self.write_tail(state))?;
-        if sync { self.open_file()?.sync_data() } else { Ok(()) }
+        if sync { disk::sync_data(&self.open_file()?, &self.path) } else { Ok(()) }
     }
 
     fn write_tail(&self, state: &mut State<SIZE>) -> io::Result<()> {
@@ -216,7 +217,7 @@ impl<const SIZE: usize> IndexFile<SIZE> {
         if state.tail.is_empty() {
             return Ok(());
         }
-        self.open_file()?.write_all_at(state.tail.as_flattened(), (on_disk * SIZE) as u64)?;
+        disk::write_all_at(&self.open_file()?, &self.path, state.tail.as_flattened(), (on_disk * SIZE) as u64)?;
         state.on_disk = Some(on_disk + state.tail.len());
         state.tail = Vec::new();
         Ok(())

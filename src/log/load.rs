@@ -14,8 +14,9 @@ use super::partition::{HighWatermark, Log, LogPosition, Place, StoredTopicId, Wr
 use super::partition_dir::{self, Files};
 use super::producer_state::{ProducerEntry, ProducerStates, is_expired};
 use super::recovery::{Gap, Recovered, Replay, first_to_recover, rebuild_indexes, recover_segment, replay_producers};
+use super::roll::segment_jitter_ms;
 use super::segment::Segment;
-use super::{partition_metadata, producer_snapshot};
+use super::{partition_metadata, producer_snapshot, split};
 use crate::base::time::monotonic_ms;
 use crate::base::{Millis, TopicId, TopicPartition};
 use crate::config::LogConfig;
@@ -139,6 +140,27 @@ impl Log {
 
 impl Loader<'_> {
     fn run(&mut self) -> Result<(), LogError> {
+        loop {
+            match self.try_run() {
+                // Each split leaves one segment less of the kind.
+                Err(LogError::OffsetOverflow { base_offset, .. }) => self.split(base_offset)?,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Has a segment replaced by several, whose indexes and aborted transactions are then found by a scan.
+    fn split(&mut self, base_offset: i64) -> Result<(), LogError> {
+        split::split(self.dir, base_offset)?;
+        self.segments.clear();
+        self.epochs = LeaderEpochCache::default();
+        self.producers = ProducerStates::default();
+        self.is_clean = false;
+        self.recovery_point = self.recovery_point.min(base_offset);
+        Ok(())
+    }
+
+    fn try_run(&mut self) -> Result<(), LogError> {
         let files = partition_dir::tidy(self.dir)?;
         self.load_epochs(&files)?;
         self.snapshots = files.of(FileKind::ProducerSnapshot).collect();
@@ -171,7 +193,9 @@ impl Loader<'_> {
 
     /// An empty log that begins at `offset`.
     fn start_at(&mut self, offset: i64) -> Result<(), LogError> {
-        let segment = Segment::create(self.dir, offset, self.options.now_ms, 0).at(self.dir)?;
+        let jitter_ms = segment_jitter_ms(&self.options.config);
+        let segment = Segment::create(self.dir, offset, self.options.now_ms, jitter_ms).at(self.dir)?;
+        segment.preallocate(&self.options.config);
         self.segments = vec![Arc::new(segment)];
         self.next_offset = offset;
         self.producers = ProducerStates::new(offset);
@@ -221,11 +245,28 @@ impl Loader<'_> {
             }
             self.segments.push(Arc::new(segment));
         }
+        for pair in self.segments.windows(2) {
+            if let [segment, next] = pair {
+                self.check_reach(segment, next.base_offset())?;
+            }
+        }
+        if let Some(active) = self.segments.last() {
+            active.set_jitter(segment_jitter_ms(&self.options.config));
+        }
         for kind in [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::TransactionIndex] {
             for offset in files.of(kind).filter(|&offset| !files.has(offset, FileKind::Log)) {
                 let path = self.dir.join(kind.file_name(offset));
                 fs::remove_file(&path).at(&path)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Only where the next segment begins that far away can offsets be out of reach, and only then the segment is read for it.
+    fn check_reach(&self, segment: &Segment, next_base: i64) -> Result<(), LogError> {
+        let base_offset = segment.base_offset();
+        if next_base - 1 - base_offset > split::REACH && split::overflows(segment.path(), base_offset)? {
+            return Err(LogError::OffsetOverflow { log: self.dir.to_owned(), base_offset });
         }
         Ok(())
     }
@@ -236,6 +277,7 @@ impl Loader<'_> {
         for _ in 0..2 {
             match active.read_next_offset() {
                 Ok(Ok(next)) => {
+                    self.check_reach(active, next)?;
                     self.next_offset = next;
                     return Ok(true);
                 }

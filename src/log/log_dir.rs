@@ -5,7 +5,8 @@
 
 use super::checkpoint::{Durability, write_offsets};
 use super::dir_lock::DirLock;
-use super::error::{AtPath, LogError};
+use super::disk::sync_file_system;
+use super::error::LogError;
 use crate::base::TopicPartition;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -20,8 +21,10 @@ pub struct LogDir {
     /// A log in it still has to be recovered, by a later start.
     incomplete: AtomicBool,
     lock: Mutex<Option<DirLock>>,
+    /// Why the directory is offline.
+    reason: OnceLock<String>,
     /// Called once, when the directory goes offline.
-    on_failure: OnceLock<Arc<dyn Fn() + Send + Sync>>,
+    on_failure: Mutex<Vec<Arc<dyn Fn() + Send + Sync>>>,
     /// What the checkpoint files hold, so that nothing is written when nothing has changed.
     written: Mutex<HashMap<&'static str, Vec<(TopicPartition, i64)>>>,
 }
@@ -34,7 +37,8 @@ impl LogDir {
             offline: AtomicBool::new(false),
             incomplete: AtomicBool::new(false),
             lock: Mutex::new(lock),
-            on_failure: OnceLock::new(),
+            reason: OnceLock::new(),
+            on_failure: Mutex::default(),
             written: Mutex::default(),
         }
     }
@@ -49,18 +53,22 @@ impl LogDir {
 
     /// Takes the directory out of use.
     pub fn set_offline(&self, reason: &str) {
+        let _ = self.reason.set(reason.to_owned());
+        let mut listeners = self.on_failure.lock();
         if !self.offline.swap(true, Ordering::AcqRel) {
             tracing::error!(dir = %self.path.display(), reason, "log directory is offline");
-            if let Some(on_failure) = self.on_failure.get() {
-                on_failure();
-            }
+            let listeners = std::mem::take(&mut *listeners);
+            listeners.iter().for_each(|on_failure| on_failure());
         }
     }
 
     /// Tells `on_failure` when the directory goes offline, now if it is already.
     pub fn on_failure(&self, on_failure: Arc<dyn Fn() + Send + Sync>) {
-        if self.on_failure.set(on_failure.clone()).is_ok() && self.is_offline() {
+        let mut listeners = self.on_failure.lock();
+        if self.is_offline() {
             on_failure();
+        } else {
+            listeners.push(on_failure);
         }
     }
 
@@ -71,6 +79,11 @@ impl LogDir {
 
     pub fn is_incomplete(&self) -> bool {
         self.incomplete.load(Ordering::Acquire)
+    }
+
+    /// Why it is offline, if it is.
+    pub fn failure(&self) -> Option<&str> {
+        self.reason.get().map(String::as_str)
     }
 
     pub fn check_online(&self) -> Result<(), LogError> {
@@ -100,8 +113,7 @@ impl LogDir {
 
     /// One call for all files of a directory, where a thousand of `fsync` would take seconds.
     pub fn sync_all(&self) -> Result<(), LogError> {
-        let dir = std::fs::File::open(&self.path).at(&self.path)?;
-        rustix::fs::syncfs(&dir).map_err(|error| self.failed(&self.path, error.into()))
+        sync_file_system(&self.path).map_err(|error| self.failed(&self.path, error))
     }
 
     pub fn release(&self) {

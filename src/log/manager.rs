@@ -225,6 +225,13 @@ impl LogManager {
         self.dirs.iter().all(|dir| dir.is_offline())
     }
 
+    /// Of a broker that has no directory left: what became of each.
+    pub fn all_failed(&self) -> Option<LogError> {
+        let is_left = self.dirs.iter().any(|dir| !dir.is_offline());
+        let reasons: Vec<&str> = self.dirs.iter().filter_map(|dir| dir.failure()).collect();
+        (!is_left).then(|| LogError::AllDirectoriesFailed { reasons: reasons.join("; ") })
+    }
+
     pub fn has_offline_dirs(&self) -> bool {
         self.dirs.iter().any(|dir| dir.is_offline())
     }

@@ -7,6 +7,7 @@
 //! Invariant: on disk before the first record is.
 
 use super::checkpoint::{Durability, replace_file};
+use super::disk;
 use super::error::{AtPath, LogError};
 use super::names;
 use crate::base::TopicId;
@@ -48,7 +49,7 @@ pub fn remove(dir: &Path) -> Result<(), LogError> {
 /// Has what [`write`] wrote survive a power cut.
 pub fn sync(dir: &Path, id: TopicId) -> Result<(), LogError> {
     let path = dir.join(names::PARTITION_METADATA);
-    match fs::File::open(&path).and_then(|file| file.sync_all()) {
+    match fs::File::open(&path).and_then(|file| disk::sync_all(&file, &path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => write(dir, id, Durability::Synced),
         outcome => outcome.at(&path),
     }

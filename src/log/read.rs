@@ -226,7 +226,7 @@ impl Log {
         Err(self.read_failed(segment.path(), error))
     }
 
-    fn has(&self, segment: &Arc<Segment>) -> bool {
+    pub(super) fn has(&self, segment: &Arc<Segment>) -> bool {
         self.segments.load().iter().any(|other| Arc::ptr_eq(other, segment))
     }
 }

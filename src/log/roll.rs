@@ -1,6 +1,7 @@
 //! When a segment is full (class `LogSegment.shouldRoll`).
 
 use crate::base::Millis;
+use crate::config::LogConfig;
 
 /// The active segment, and what is to be appended to it.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,12 @@ pub fn should_roll(input: &RollInput) -> bool {
     let is_large = input.segment_size + input.append_size > input.segment_bytes.max(0) as u64;
     let is_far = input.append_last_offset - input.segment_base > i64::from(i32::MAX);
     (is_large && input.segment_size > 0) || is_old || (input.is_index_full && input.segment_size > 0) || is_far
+}
+
+/// Drawn for each segment, so that not all logs roll at once.
+pub fn segment_jitter_ms(config: &LogConfig) -> Millis {
+    let limit = config.segment_jitter_ms.min(config.segment_ms);
+    if limit > 0 { rand::random_range(0..limit) } else { 0 }
 }
 
 #[cfg(test)]

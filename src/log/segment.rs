@@ -3,6 +3,7 @@
 //! Invariant: `size` bytes of the file are whole batches; bytes beyond it are not there for readers. Files are opened when
 //! first needed, so that a thousand idle segments hold no descriptors.
 
+use super::disk;
 use super::index_file::IndexFile;
 use super::names::FileKind;
 use super::offset_index::{OffsetEntry, OffsetIndex};
@@ -10,6 +11,7 @@ use super::scan::{BatchAt, Scanner, Step};
 use super::time_index::{TimeEntry, TimeIndex};
 use super::transaction_index::TransactionIndex;
 use crate::base::Millis;
+use crate::config::LogConfig;
 use parking_lot::Mutex;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
@@ -29,6 +31,8 @@ pub struct Segment {
     pub time_index: TimeIndex,
     pub transaction_index: TransactionIndex,
     is_written: AtomicBool,
+    /// The file has blocks beyond its end.
+    is_preallocated: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -56,10 +60,6 @@ pub struct StaleIndex;
 /// Time of a segment without timestamps.
 pub const NO_TIMESTAMP: i64 = -1;
 
-fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
-}
-
 impl Segment {
     /// A segment whose `.log` file has `size` bytes.
     pub fn open(dir: &Path, base_offset: i64, size: u64, now_ms: Millis) -> Segment {
@@ -73,6 +73,7 @@ impl Segment {
             time_index: TimeIndex::open(base_offset, path(FileKind::TimeIndex)),
             transaction_index: TransactionIndex::new(base_offset, path(FileKind::TransactionIndex)),
             is_written: AtomicBool::new(false),
+            is_preallocated: AtomicBool::new(false),
             state: Mutex::new(State { created_ms: now_ms, ..State::default() }),
         }
     }
@@ -90,6 +91,7 @@ impl Segment {
             time_index: TimeIndex::new(base_offset, IndexFile::create(path(FileKind::TimeIndex))?),
             transaction_index: TransactionIndex::new(base_offset, path(FileKind::TransactionIndex)),
             is_written: AtomicBool::new(false),
+            is_preallocated: AtomicBool::new(false),
             state: Mutex::new(State { created_ms: now_ms, jitter_ms, ..State::default() }),
         };
         segment.transaction_index.reset()?;
@@ -139,7 +141,8 @@ impl Segment {
     ) -> Result<(), (io::Error, Option<io::Error>)> {
         let start = self.size();
         let file = self.file().map_err(|error| (error, None))?;
-        if let Err(error) = write_all_at(&file, slices, start) {
+        let written = disk::may_write(&self.path).and_then(|()| write_all_at(&file, slices, start));
+        if let Err(error) = written {
             return Err((error, file.set_len(start).err()));
         }
         self.is_written.store(true, Ordering::Relaxed);
@@ -287,6 +290,28 @@ impl Segment {
         Ok(timestamp)
     }
 
+    pub fn set_jitter(&self, jitter_ms: Millis) {
+        self.state.lock().jitter_ms = jitter_ms;
+    }
+
+    /// Takes the blocks of a full segment from the file system at once, if `preallocate` asks for it. The size of the file stays
+    /// what was written, so that nobody meets zeros; a file system that cannot do this does without.
+    pub fn preallocate(&self, config: &LogConfig) {
+        let Ok(bytes) = u64::try_from(config.segment_bytes) else { return };
+        if config.preallocate
+            && let Ok(file) = self.file()
+        {
+            let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+            let taken = rustix::fs::fallocate(&*file, flags, 0, bytes).is_ok();
+            self.is_preallocated.store(taken, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives back blocks that were taken and not needed.
+    fn trim(&self) -> io::Result<()> {
+        if self.is_preallocated.swap(false, Ordering::Relaxed) { self.file()?.set_len(self.size()) } else { Ok(()) }
+    }
+
     pub fn created_ms(&self) -> Millis {
         self.state.lock().created_ms
     }
@@ -327,6 +352,7 @@ impl Segment {
         if let Some(largest) = self.largest_timestamp()? {
             self.time_index.maybe_push(largest)?;
         }
+        self.trim()?;
         self.flush_indexes()
     }
 
@@ -337,10 +363,7 @@ impl Segment {
     }
 
     pub fn sync_log(&self) -> io::Result<()> {
-        match self.file.get() {
-            Some(file) => file.sync_data(),
-            None => open_file(&self.path)?.sync_data(),
-        }
+        disk::sync_data(&*self.scan_file()?, &self.path)
     }
 
     pub fn sync_indexes(&self) -> io::Result<()> {

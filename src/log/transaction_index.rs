@@ -5,6 +5,7 @@
 //! 18 i64 last offset: the marker's              26 i64 last stable offset after the marker
 //! ```
 
+use super::disk;
 use crate::base::ProducerId;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -60,6 +61,7 @@ impl TransactionIndex {
     }
 
     pub fn push(&self, transaction: &AbortedTransaction) -> io::Result<()> {
+        disk::may_write(&self.path)?;
         let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
         file.write_all(&transaction.encode())
     }
@@ -98,7 +100,7 @@ impl TransactionIndex {
 
     pub fn sync(&self) -> io::Result<()> {
         match fs::File::open(&self.path) {
-            Ok(file) => file.sync_data(),
+            Ok(file) => disk::sync_data(&file, &self.path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }

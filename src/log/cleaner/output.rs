@@ -3,6 +3,7 @@
 
 use super::Halt;
 use crate::config::LogConfig;
+use crate::log::disk;
 use crate::log::error::LogError;
 use crate::log::index_file::IndexFile;
 use crate::log::names::{FileKind, Transit};
@@ -129,7 +130,7 @@ impl Output {
     fn try_finish(&mut self, last: &Segment) -> io::Result<()> {
         self.write_buffer()?;
         self.file.set_modified(fs::metadata(last.path())?.modified()?)?;
-        self.file.sync_all()?;
+        disk::sync_all(&self.file, &self.log.dir())?;
         self.indexes.finish();
         let base = self.base_offset;
         let path = |kind| cleaned_path(&self.log, kind, base);

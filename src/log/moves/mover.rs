@@ -146,7 +146,7 @@ impl LogManager {
             return Err(LogError::Closed(partition.clone()));
         };
         let copied = current.copy_to(future, self.moves.chunk_bytes())?;
-        if copied.is_complete {
+        if copied.is_nearly_complete {
             future.flush()?;
             self.finish_move(&current, future)?;
         }

@@ -2,8 +2,8 @@
 
 use crate::base::time::wall_ms;
 use crate::log::checkpoint::Durability;
+use crate::log::disk::sync_directory;
 use crate::log::error::LogError;
-use crate::log::flush::sync_directory;
 use crate::log::manager::LogManager;
 use crate::log::partition::{HighWatermark, Log, LogPosition, Place};
 use crate::log::segment::Segment;
@@ -11,16 +11,15 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// What remains to be copied under the lock of the producers is little, so it goes in few pieces.
-const LAST_CHUNK_BYTES: usize = 4 << 20;
-const LAST_CHUNKS_MAX: usize = 4;
+/// Copied at a time while producers wait, of the little that is left.
+const LAST_CHUNK_BYTES: usize = 1 << 20;
 
 /// How far a copy got.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Copied {
     pub bytes: usize,
-    /// Nothing was left to copy.
-    pub is_complete: bool,
+    /// So little is left that producers may wait for it.
+    pub is_nearly_complete: bool,
 }
 
 impl Log {
@@ -31,13 +30,13 @@ impl Log {
         let bytes = match self.read_bytes(from, max_bytes, end, true) {
             Ok(bytes) => bytes,
             // Cut or trimmed meanwhile: the next time sees it.
-            Err(LogError::OffsetOutOfRange { .. }) => return Ok(Copied { bytes: 0, is_complete: false }),
+            Err(LogError::OffsetOutOfRange { .. }) => return Ok(Copied { bytes: 0, is_nearly_complete: false }),
             Err(error) => return Err(error),
         };
-        let is_complete = bytes.is_empty() && from == self.log_end_offset();
         future.append_copy(&bytes)?;
         future.update_high_watermark(self.high_watermark());
-        Ok(Copied { bytes: bytes.len(), is_complete })
+        let left = self.bytes_between(future.log_end_offset(), self.log_end_offset());
+        Ok(Copied { bytes: bytes.len(), is_nearly_complete: left <= max_bytes as u64 })
     }
 
     /// Has `future` end and begin where it can go on, and gives this log's end.
@@ -55,16 +54,18 @@ impl Log {
 
     /// With `writer` held, so that nothing is appended. `false`: it cannot be done now.
     fn copy_rest_to(&self, future: &Log) -> Result<bool, LogError> {
-        for _ in 0..LAST_CHUNKS_MAX {
+        loop {
             let end = self.prepare(future)?;
             let from = future.log_end_offset();
             if from == end {
                 return Ok(true);
             }
             let Some(bytes) = self.read_bytes_once(from, LAST_CHUNK_BYTES, end)? else { return Ok(false) };
+            if bytes.is_empty() {
+                return Ok(false);
+            }
             future.append_copy(&bytes)?;
         }
-        Ok(false)
     }
 
     /// Goes on with the files of `future`, which are renamed to what they are now. Gives the place that was left; `None` if not
@@ -97,8 +98,10 @@ impl Log {
         self.cleaning.moved();
         self.topic_id.lock().is_synced = false;
         let left = self.place.swap(Arc::new(Place { dir, log_dir }));
-        // The copy knows only epochs that have records.
-        self.write_epochs(Durability::Written)?;
+        // The copy knows only epochs that have records. What cannot be written now is written with the next append, or at the end.
+        if let Err(error) = self.write_epochs(Durability::Written) {
+            tracing::warn!(partition = %self.topic_partition, %error, "leader epochs are not on file yet");
+        }
         Ok(Some(left))
     }
 }
