@@ -1,12 +1,12 @@
-//! Brokers that log in to a stock ZooKeeper and guard their znodes.
+//! Brokers that log in to a stock ZooKeeper, guard their znodes, and speak TLS with it.
 
 mod common;
 
 use common::Broker;
 use common::cluster::eventually;
 use common::free_port;
-use ottla::config::jaas::Login;
-use ottla::config::zookeeper::ZookeeperSecurity;
+use ottla::config::zookeeper::{TlsSettings, ZookeeperSecurity};
+use ottla::config::{jaas::Login, keystore::StoreFile};
 use ottla::zookeeper::{Zk, ZkConfig, ZkError, ZkSecurity};
 use std::fs::{self, File};
 use std::net::TcpStream;
@@ -125,4 +125,96 @@ fn a_broker_logs_in_and_its_znodes_are_its_own() {
     broker.kill();
     eventually("the registration is gone", || read("/brokers/ids/0").expect("an answer").is_none().then_some(()));
     assert!(killed.elapsed() < SOON, "{:?}", killed.elapsed());
+}
+
+/// Stores as `keytool` writes them: a key pair that signs itself, and its certificate alone.
+fn keytool(dir: &Path, arguments: &str) {
+    let done =
+        Command::new("keytool").current_dir(dir).args(arguments.split_whitespace()).output().expect("keytool runs");
+    assert!(done.status.success(), "{arguments}: {}", String::from_utf8_lossy(&done.stdout));
+}
+
+fn key_pair(dir: &Path, name: &str, kind: &str, alternative_names: &str) {
+    let store = format!("-keystore {name}.{kind} -storetype {kind} -storepass {name}-pass");
+    keytool(
+        dir,
+        &format!("-genkeypair -alias {name} -keyalg RSA -keysize 2048 -dname CN={name} {alternative_names} {store}"),
+    );
+    keytool(dir, &format!("-exportcert -rfc -alias {name} -file {name}.pem {store}"));
+}
+
+#[test]
+fn brokers_speak_tls_with_every_kind_of_store() {
+    let folder = tempfile::tempdir().expect("temp folder");
+    let dir = folder.path();
+    key_pair(dir, "server", "jks", "-ext san=dns:localhost");
+    key_pair(dir, "client", "pkcs12", "");
+    key_pair(dir, "other", "jks", "");
+    for (store, kind, names) in [
+        ("clients.p12", "pkcs12", ["client", "other"].as_slice()),
+        ("server.p12", "pkcs12", &["server"]),
+        ("trust.jks", "jks", &["server"]),
+    ] {
+        for name in names {
+            keytool(
+                dir,
+                &format!(
+                    "-importcert -noprompt -alias {name} -file {name}.pem -keystore {store} -storetype {kind} -storepass trust-pass"
+                ),
+            );
+        }
+    }
+    let port = free_port();
+    let at = |name: &str| dir.join(name).display().to_string();
+    let settings = format!(
+        "secureClientPort={port}\nserverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\nssl.clientAuth=need\n\
+         ssl.keyStore.location={}\nssl.keyStore.password=server-pass\nssl.trustStore.location={}\nssl.trustStore.password=trust-pass\n",
+        at("server.jks"),
+        at("clients.p12")
+    );
+    let _stock = Stock::start(dir, port, &settings, &[]);
+
+    let store = |name: &str, password: &str| Some(StoreFile { path: dir.join(name), password: Some(password.into()) });
+    let security = |keystore, truststore, verify_host| {
+        let tls = TlsSettings { keystore, truststore, verify_host, ..TlsSettings::default() };
+        ZookeeperSecurity { tls: Some(tls), ..ZookeeperSecurity::default() }
+    };
+    let runtime = runtime();
+    let connects = |host: &str, security: &ZookeeperSecurity| {
+        let connected = runtime.block_on(connect(&format!("{host}:{port}"), security));
+        connected.map(|zk| runtime.block_on(zk.get("/")).expect("an answer").is_some())
+    };
+    let (trust, own) = (store("server.p12", "trust-pass"), store("client.pkcs12", "client-pass"));
+    assert_eq!(connects("localhost", &security(own.clone(), trust.clone(), true)), Ok(true));
+    let with_jks = security(store("other.jks", "other-pass"), store("trust.jks", "trust-pass"), true);
+    assert_eq!(connects("localhost", &with_jks), Ok(true));
+    assert_eq!(connects("localhost", &security(own.clone(), store("server.pem", ""), true)), Ok(true));
+    assert_eq!(connects("127.0.0.1", &security(own.clone(), trust.clone(), false)), Ok(true), "any host");
+    let refused = |answer: Result<bool, ZkError>| matches!(answer, Err(ZkError::ConnectTimeout { .. }));
+    assert!(refused(connects("127.0.0.1", &security(own.clone(), trust.clone(), true))), "another name");
+    assert!(refused(connects("localhost", &security(own.clone(), store("client.pem", ""), true))), "not trusted");
+    let mistaken = security(own, store("server.p12", "wrong"), true);
+    assert!(matches!(connects("localhost", &mistaken), Err(ZkError::Tls(_))), "a wrong password is told at once");
+
+    let address = format!("localhost:{port}");
+    let (keys, trusted) = (at("client.pkcs12"), at("trust.jks"));
+    let properties = [
+        ("zookeeper.connect", address.as_str()),
+        ("zookeeper.ssl.client.enable", "true"),
+        ("zookeeper.clientCnxnSocket", "org.apache.zookeeper.ClientCnxnSocketNetty"),
+        ("zookeeper.ssl.keystore.location", keys.as_str()),
+        ("zookeeper.ssl.keystore.password", "client-pass"),
+        ("zookeeper.ssl.truststore.location", trusted.as_str()),
+        ("zookeeper.ssl.truststore.password", "trust-pass"),
+        SESSION,
+    ];
+    let mut broker = Broker::start(&properties);
+    broker.client().create_topic("t", 1, &[]).expect("created");
+    let zk = runtime.block_on(connect(&address, &with_jks)).expect("connected");
+    let registered = || runtime.block_on(zk.get("/brokers/ids/0")).expect("an answer");
+    assert!(registered().is_some());
+    let killed = Instant::now();
+    broker.kill();
+    eventually("the registration is gone", || registered().is_none().then_some(()));
+    assert!(killed.elapsed() < SOON, "the guardian speaks TLS too: {:?}", killed.elapsed());
 }
