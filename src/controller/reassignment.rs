@@ -389,7 +389,7 @@ impl Controller {
         let moving = |(tp, partition): (TopicPartition, &super::context::PartitionContext)| {
             let is_moving =
                 partition.assignment.is_being_reassigned() && partition.phase != PartitionPhase::NonExistent;
-            (is_moving && !self.outcomes.contains_key(&tp)).then_some(tp)
+            (is_moving && !self.context.reassigning.contains(&tp)).then_some(tp)
         };
         let moving: Vec<TopicPartition> = self.context.partitions().filter_map(moving).collect();
         self.context.reassigning.extend(moving.iter().cloned());

@@ -8,7 +8,7 @@
 use super::follower::{Follower, FollowerFetch};
 use super::leadership::{AlteredPartition, IsrChange, Leadership};
 use crate::base::{BrokerEpoch, BrokerId, ErrorCode, Millis};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[cfg(test)]
 mod tests;
@@ -92,12 +92,18 @@ impl IsrState {
         self.followers.get(&id)
     }
 
+    fn is_replica(&self, id: BrokerId) -> bool {
+        self.leadership.replicas.contains(&id)
+    }
+
     /// Takes over leadership in a new epoch. `log_end` is where the epoch begins.
     pub fn lead(&mut self, leadership: Leadership, now_ms: Millis, log_end: i64) {
         let is_new_leader = !self.is_leader();
         self.pending = None;
         self.epoch_start = log_end;
-        let others = leadership.replicas.iter().filter(|id| **id != self.local);
+        // A replica that a reassignment has just taken away counts while it is in the ISR: it can still be elected.
+        let members = leadership.replicas.iter().chain(&leadership.isr);
+        let others: BTreeSet<&BrokerId> = members.filter(|id| **id != self.local).collect();
         let mut before = std::mem::take(&mut self.followers);
         for id in others {
             let mut follower = before.remove(id).unwrap_or_else(Follower::unknown);
@@ -147,7 +153,7 @@ impl IsrState {
         }
         let follower = self.followers.get(&id)?;
         let is_ready = follower.log_end >= by.high_watermark && follower.log_end >= self.epoch_start;
-        if !is_ready || !(by.is_alive)(id) {
+        if !is_ready || !self.is_replica(id) || !(by.is_alive)(id) {
             return None;
         }
         let mut isr = self.leadership.isr.clone();
@@ -241,7 +247,9 @@ impl IsrState {
         }
         let counts = |id: &BrokerId, follower: &Follower| {
             self.maximal_isr().contains(id)
-                || (follower.is_caught_up(by.log_end, by.now_ms, by.lag_max_ms) && (by.is_alive)(*id))
+                || (self.is_replica(*id)
+                    && follower.is_caught_up(by.log_end, by.now_ms, by.lag_max_ms)
+                    && (by.is_alive)(*id))
         };
         let slowest = self.followers.iter().filter(|(_, follower)| follower.log_end < by.log_end);
         let slowest = slowest.filter(|(id, follower)| counts(id, follower)).map(|(_, follower)| follower.log_end).min();

@@ -7,10 +7,10 @@
 
 use super::keeper::Keeper;
 use super::process::Process;
-use super::world::{BROKERS, MIN_ISR, PARTITIONS, TOPIC};
+use super::world::{MIN_ISR, PARTITIONS, TOPIC};
 use ottla::base::{BrokerId, ControllerEpoch, LeaderEpoch};
 use ottla::replica::Partition;
-use ottla::zookeeper::paths::{self, PartitionState};
+use ottla::zookeeper::paths::{self, PartitionState, ReplicaAssignment, TopicZnode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,11 +22,12 @@ pub struct Observed {
     pub trace: Vec<String>,
     /// Version and content of each partition's state in ZooKeeper.
     states: BTreeMap<i32, (i32, PartitionState)>,
+    assignments: BTreeMap<i32, ReplicaAssignment>,
     controller_epoch: i32,
     active: BTreeMap<ControllerEpoch, u64>,
     leaders: BTreeMap<(i32, LeaderEpoch), Led>,
     committed: BTreeMap<i32, i64>,
-    /// Where the logs of brokers ended when they died.
+    /// Where the logs of brokers ended when they died: what was replicated counts, also where a disk then forgets it.
     left: BTreeMap<i32, BTreeMap<i32, i64>>,
     pub acknowledged: BTreeMap<Place, String>,
     pub read: BTreeMap<Place, String>,
@@ -46,6 +47,7 @@ impl Observed {
             violation: None,
             trace: Vec::new(),
             states: BTreeMap::new(),
+            assignments: BTreeMap::new(),
             controller_epoch: 0,
             active: BTreeMap::new(),
             leaders: BTreeMap::new(),
@@ -82,6 +84,12 @@ impl Observed {
             return;
         }
         self.look_at_controllers(keeper, processes);
+        if let Some((data, _)) = keeper.text(&paths::topic(TOPIC)) {
+            match TopicZnode::parse(&data) {
+                Ok(topic) => self.assignments = topic.partitions,
+                Err(error) => self.fail(format!("the topic cannot be read: {error}")),
+            }
+        }
         for partition in 0..PARTITIONS {
             self.look_at_state(keeper, partition);
             self.look_at_leaders(processes, partition);
@@ -113,8 +121,11 @@ impl Observed {
             Err(error) => return self.fail(format!("the state of {partition} cannot be read: {error}")),
         };
         self.note(format!("partition {partition}: {} epoch {} isr {:?}", state.leader, state.leader_epoch, state.isr));
-        let members = state.isr.iter().all(|member| (1..=BROKERS).contains(&member.0));
-        self.require(members && !state.isr.is_empty(), || format!("ISR {:?} of {partition}", state.isr));
+        let replicas = self.assignments.get(&partition).map(|assigned| assigned.replicas.clone()).unwrap_or_default();
+        let members = state.isr.iter().all(|member| replicas.contains(member));
+        self.require(members && !state.isr.is_empty(), || {
+            format!("the ISR of {partition} is {:?}, its replicas are {replicas:?}", state.isr)
+        });
         let leads = state.leader == BrokerId::NONE || state.isr.contains(&state.leader);
         self.require(leads, || format!("{} leads {partition} outside its ISR {:?}", state.leader, state.isr));
         if let Some((_, old)) = &before {
@@ -141,7 +152,9 @@ impl Observed {
             let Some(led) = hosted(process).filter(|hosted| hosted.is_leader()) else { continue };
             self.look_at_leader(process, partition, &led);
             let high_watermark = led.log().high_watermark();
-            for member in led.leadership().isr {
+            // A leader that has not yet heard that a member is out speaks of what that one had.
+            let members = self.isr(partition);
+            for member in led.leadership().isr.into_iter().filter(|member| members.contains(member)) {
                 let holder =
                     processes.iter().find(|process| process.id == member.0).and_then(|process| hosted(process));
                 let end = holder.map(|holder| holder.log().log_end_offset());
@@ -194,10 +207,20 @@ impl Observed {
         }
     }
 
-    /// The state in ZooKeeper, if every replica is in sync.
+    pub fn replicas(&self, partition: i32) -> Vec<BrokerId> {
+        self.assignments.get(&partition).map(|assigned| assigned.replicas.clone()).unwrap_or_default()
+    }
+
+    pub fn isr(&self, partition: i32) -> Vec<BrokerId> {
+        self.states.get(&partition).map(|(_, state)| state.isr.clone()).unwrap_or_default()
+    }
+
+    /// The state in ZooKeeper, if nothing moves and every replica is in sync.
     pub fn whole(&self, partition: i32) -> Option<&PartitionState> {
         let (_, state) = self.states.get(&partition)?;
-        (state.isr.len() == BROKERS as usize && state.leader != BrokerId::NONE).then_some(state)
+        let assigned = self.assignments.get(&partition)?;
+        let in_sync = assigned.replicas.iter().all(|replica| state.isr.contains(replica));
+        (in_sync && !assigned.is_being_reassigned() && state.leader != BrokerId::NONE).then_some(state)
     }
 
     /// When all is quiet: every replica has the same records, and all that was promised is there.

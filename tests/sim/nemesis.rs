@@ -3,7 +3,8 @@
 use super::clients::records_from;
 use super::clock::{now_ms, sleep_ms};
 use super::process::all_brokers;
-use super::world::{PARTITIONS, World, ZOOKEEPER, partitions};
+use super::world::{BROKERS, PARTITIONS, REPLICAS, TOPIC, World, ZOOKEEPER, partitions};
+use ottla::base::BrokerId;
 use ottla::controller::commands::Command;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ async fn strike(world: &Arc<World>) {
     let up = world.up();
     let down: Vec<i32> = all_brokers().into_iter().filter(|broker| !up.contains(broker)).collect();
     let some = |from: &[i32]| world.dice.lock().pick(from);
-    match world.below(12) {
+    match world.below(16) {
         0..=2 => {
             if let Some(broker) = some(&up) {
                 world.note(format!("kill {broker}"));
@@ -40,12 +41,13 @@ async fn strike(world: &Arc<World>) {
             }
         }
         6 => {
-            let one = 1 + world.below(3) as i32;
-            world.note(format!("cut {one} from {}", one % 3 + 1));
-            world.cut(one, one % 3 + 1);
+            let one = 1 + world.below(BROKERS as u64) as i32;
+            let other = one % BROKERS + 1;
+            world.note(format!("cut {one} from {other}"));
+            world.cut(one, other);
         }
         7 | 8 => {
-            let one = 1 + world.below(3) as i32;
+            let one = 1 + world.below(BROKERS as u64) as i32;
             world.note(format!("cut {one} from ZooKeeper"));
             world.cut(one, ZOOKEEPER);
         }
@@ -55,10 +57,23 @@ async fn strike(world: &Arc<World>) {
         }
         10 => {
             world.note("preferred election".into());
-            let controllers = world.processes().into_iter().filter(|process| process.active_epoch().is_some());
-            for controller in controllers.collect::<Vec<_>>() {
-                let command = Command::ElectLeaders { partitions: Some(partitions().collect()), unclean: false };
-                tokio::spawn(async move { controller.command(command).await });
+            tell_controller(world, Command::ElectLeaders { partitions: Some(partitions().collect()), unclean: false });
+        }
+        11 | 12 => move_partition(world),
+        13 => {
+            if let Some(broker) = some(&up) {
+                world.note(format!("controlled shutdown of {broker}"));
+                if let Some(replicas) = world.process(broker).and_then(|process| process.replicas()) {
+                    let epoch = replicas.broker_epoch();
+                    tell_controller(world, Command::ControlledShutdown { broker: BrokerId(broker), epoch });
+                }
+                sleep_ms(world.below(100)).await;
+                world.kill(broker).await;
+            }
+        }
+        14 => {
+            if let Some(broker) = some(&up) {
+                lose_power(world, broker).await;
             }
         }
         _ => {
@@ -68,6 +83,55 @@ async fn strike(world: &Arc<World>) {
             }
         }
     }
+}
+
+/// Asks whoever thinks that he is the controller.
+fn tell_controller(world: &World, command: Command) {
+    for controller in world.processes().into_iter().filter(|process| process.active_epoch().is_some()) {
+        let command = command.clone();
+        tokio::spawn(async move { controller.command(command).await });
+    }
+}
+
+fn move_partition(world: &World) {
+    let Some(partition) = partitions().nth(world.below(PARTITIONS as u64) as usize) else { return };
+    if world.below(4) == 0 {
+        world.note(format!("no more moving of {partition}"));
+        return tell_controller(world, Command::AlterReassignments([(partition, None)].into()));
+    }
+    let mut target: Vec<BrokerId> = all_brokers().into_iter().map(BrokerId).collect();
+    while target.len() > REPLICAS {
+        target.remove(world.below(target.len() as u64) as usize);
+    }
+    let by = world.below(REPLICAS as u64) as usize;
+    target.rotate_left(by);
+    world.note(format!("move {partition} to {target:?}"));
+    tell_controller(world, Command::AlterReassignments([(partition, Some(target))].into()));
+}
+
+/// Replication guards against the loss of one disk's memory at a time, while another member of the ISR lives; until the controller knows
+/// of it, no second one may fail (what KIP-966 set out to mend).
+async fn lose_power(world: &Arc<World>, broker: i32) {
+    let up = world.up();
+    let is_member = |partition: &i32| world.observed.lock().isr(*partition).contains(&BrokerId(broker));
+    let others_live = |partition: i32| {
+        let isr = world.observed.lock().isr(partition);
+        isr.iter().any(|member| member.0 != broker && up.contains(&member.0))
+    };
+    if !(0..PARTITIONS).filter(is_member).all(others_live) {
+        return;
+    }
+    world.note(format!("{broker} loses power"));
+    world.heal();
+    world.lose_power(broker).await;
+    for _ in 0..100 {
+        if !(0..PARTITIONS).any(|partition| is_member(&partition)) {
+            return;
+        }
+        sleep_ms(100).await;
+        world.look();
+    }
+    world.fail(format!("{broker} has been away for long, and is in an ISR"));
 }
 
 /// All faults end: every replica comes back into sync.
@@ -92,8 +156,7 @@ pub async fn recover(world: &Arc<World>) {
 fn is_whole(world: &World, partition: i32) -> bool {
     let state = world.observed.lock().whole(partition).cloned();
     state.is_some_and(|state| {
-        let hosted =
-            world.process(state.leader.0).and_then(|leader| leader.replicas()?.hosted(super::world::TOPIC, partition));
+        let hosted = world.process(state.leader.0).and_then(|leader| leader.replicas()?.hosted(TOPIC, partition));
         hosted.is_some_and(|led| led.is_leader() && led.leader_epoch() == state.leader_epoch)
     })
 }
@@ -101,13 +164,26 @@ fn is_whole(world: &World, partition: i32) -> bool {
 /// Compares what all replicas have in the end.
 pub async fn settle(world: &Arc<World>) {
     let deadline = now_ms() + RECOVERY_MS;
-    let ends = |world: &World| world.processes().iter().map(|process| process.log_ends()).collect::<Vec<_>>();
-    while now_ms() < deadline && ends(world).windows(2).any(|pair| pair[0] != pair[1]) {
+    let is_level = |partition: i32| {
+        let replicas = world.observed.lock().replicas(partition);
+        let holders = world.processes().into_iter().filter(|process| replicas.contains(&BrokerId(process.id)));
+        // Everybody knows the leader, has all records, and knows that they are committed.
+        let marks = holders.map(|process| {
+            let hosted = process.replicas()?.hosted(TOPIC, partition)?;
+            let (end, committed) = (hosted.log().log_end_offset(), hosted.log().high_watermark());
+            (end == committed).then_some((end, hosted.leader_epoch()))
+        });
+        let marks: Vec<_> = marks.collect();
+        marks.windows(2).all(|pair| pair[0] == pair[1] && pair[0].is_some())
+    };
+    while now_ms() < deadline && !(0..PARTITIONS).all(is_level) {
         sleep_ms(100).await;
     }
     world.look();
     for partition in partitions() {
-        let logs = world.processes().into_iter().filter_map(|process| {
+        let replicas = world.observed.lock().replicas(partition.partition);
+        let holders = world.processes().into_iter().filter(|process| replicas.contains(&BrokerId(process.id)));
+        let logs = holders.filter_map(|process| {
             let log = process.replicas()?.logs().log(&partition)?;
             let records = records_from(&log, 0);
             let in_place = records.iter().enumerate().all(|(at, (offset, _))| at as i64 == *offset);

@@ -15,7 +15,8 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub const BROKERS: i32 = 3;
+pub const BROKERS: i32 = 4;
+pub const REPLICAS: usize = 3;
 pub const TOPIC: &str = "t";
 pub const PARTITIONS: i32 = 2;
 pub const MIN_ISR: i32 = 2;
@@ -93,6 +94,14 @@ impl World {
         if let Some(process) = process {
             self.observed.lock().dies(&process);
             process.kill().await;
+        }
+    }
+
+    /// Ends the process and loses what the disk had not yet been told to keep: the ends of all logs, by chance.
+    pub async fn lose_power(&self, broker: i32) {
+        self.kill(broker).await;
+        for partition in partitions() {
+            super::disk::cut(&self.folder_of(broker).join(partition.to_string()), &mut self.dice.lock());
         }
     }
 
@@ -175,8 +184,8 @@ fn make_topic(keeper: &mut Keeper) {
     let (id, _, _) = keeper.connect();
     let mut writes: Vec<Write> = paths::PERSISTENT.iter().map(|path| Write::create(*path, "")).collect();
     let partitions = (0..PARTITIONS).map(|partition| {
-        let replicas = (0..BROKERS).map(|at| BrokerId((partition + at) % BROKERS + 1)).collect();
-        (partition, ReplicaAssignment::new(replicas))
+        let replicas = (0..REPLICAS as i32).map(|at| BrokerId((partition + at) % BROKERS + 1));
+        (partition, ReplicaAssignment::new(replicas.collect()))
     });
     let topic_id = TopicId(uuid::Uuid::from_u128(0xc0ffee));
     let topic = TopicZnode { topic_id: Some(topic_id), partitions: partitions.collect() };

@@ -8,7 +8,7 @@ use super::machine::FetcherSettings;
 use crate::base::{BrokerId, TopicPartition};
 use crate::replica::throttle::ReplicationQuota;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ type FetcherKey = (BrokerId, usize);
 
 #[derive(Default)]
 struct Placed {
-    fetchers: HashMap<FetcherKey, Arc<Fetcher>>,
-    partitions: HashMap<TopicPartition, FetcherKey>,
+    fetchers: BTreeMap<FetcherKey, Arc<Fetcher>>,
+    partitions: BTreeMap<TopicPartition, FetcherKey>,
 }
 
 pub struct FetcherManager {
@@ -45,7 +45,7 @@ impl FetcherManager {
     /// Follows the partitions on their leaders from now on, and nowhere else.
     pub fn follow(&self, followings: Vec<(BrokerId, Following)>) {
         let mut placed = self.placed.lock();
-        let mut by_fetcher: HashMap<FetcherKey, Vec<Following>> = HashMap::new();
+        let mut by_fetcher: BTreeMap<FetcherKey, Vec<Following>> = BTreeMap::new();
         for (leader, following) in followings {
             let key = (leader, self.share_of(&following.partition));
             match placed.partitions.insert(following.partition.clone(), key) {
@@ -78,7 +78,7 @@ impl FetcherManager {
     pub fn stop_all(&self) {
         let mut placed = self.placed.lock();
         placed.partitions.clear();
-        placed.fetchers.drain().for_each(|(_, fetcher)| fetcher.stop());
+        std::mem::take(&mut placed.fetchers).values().for_each(|fetcher| fetcher.stop());
     }
 
     fn share_of(&self, partition: &TopicPartition) -> usize {

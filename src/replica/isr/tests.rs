@@ -209,3 +209,31 @@ fn the_low_watermark_is_that_of_the_living() {
     assert_eq!(state.low_watermark(5, &|id| id != BrokerId(3)), 4);
     assert_eq!(state.low_watermark(1, &|_| true), 1);
 }
+
+#[test]
+fn a_replica_that_was_taken_away_counts_until_it_is_out_of_the_isr() {
+    let mut state = leader(&[1, 2, 3], 0);
+    let moved = Leadership { replicas: ids(&[1, 2]), ..leadership(2, &[1, 2, 3]) };
+    state.lead(moved, 1, 0);
+    fetch(&mut state, 2, 2, 10, 10);
+    assert_eq!(state.high_watermark(&at(2, 10, 0)), None, "3 may still be elected");
+    fetch(&mut state, 3, 3, 4, 10);
+    assert_eq!(state.high_watermark(&at(3, 10, 0)), Some(4));
+    state.lead(Leadership { replicas: ids(&[1, 2]), ..leadership(3, &[1, 2]) }, 4, 10);
+    fetch(&mut state, 2, 5, 10, 10);
+    assert_eq!(state.high_watermark(&at(5, 10, 4)), Some(10));
+    assert!(
+        state
+            .fetched(
+                BrokerId(3),
+                &FollowerFetch {
+                    now_ms: 6,
+                    offset: 4,
+                    log_start_offset: 0,
+                    leader_end: 10,
+                    broker_epoch: BrokerEpoch::UNKNOWN
+                }
+            )
+            .is_err()
+    );
+}
