@@ -88,7 +88,21 @@ impl Controller {
         moves
     }
 
+    /// A wish that leaves no member of the ISR is refused, as later Kafka refuses it: all records would be out of reach. 3.9 takes a
+    /// partition back to its old replicas also when only a new one has its records.
     fn next_assignment(&self, tp: &TopicPartition, wish: Option<&[BrokerId]>) -> Result<ReplicaAssignment, ErrorCode> {
+        let next = self.wished_assignment(tp, wish)?;
+        let leadership = self.context.partition(tp).and_then(|partition| partition.leadership.as_ref());
+        let isr = leadership.map(|leadership| leadership.state.isr.as_slice()).unwrap_or_default();
+        let keeps_records = isr.is_empty() || isr.iter().any(|member| next.replicas.contains(member));
+        if keeps_records { Ok(next) } else { Err(ErrorCode::InvalidReplicaAssignment) }
+    }
+
+    fn wished_assignment(
+        &self,
+        tp: &TopicPartition,
+        wish: Option<&[BrokerId]>,
+    ) -> Result<ReplicaAssignment, ErrorCode> {
         let partition = self.context.partition(tp).filter(|_| !self.context.is_deleting(&tp.topic));
         let Some(partition) = partition else { return Err(ErrorCode::UnknownTopicOrPartition) };
         let current = &partition.assignment;

@@ -106,7 +106,7 @@ impl Broker {
     /// kill -9 to the broker's children first, so that nobody is left to tell of its death: a lost machine.
     pub fn lose(&mut self) {
         for guardian in children_of(self.pid()) {
-            kill_process(guardian, Signal::KILL).expect("signal");
+            let _ = kill_process(guardian, Signal::KILL);
         }
         self.kill();
     }
@@ -196,7 +196,9 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.kill();
+        if self.child.is_some() {
+            self.lose();
+        }
     }
 }
 
@@ -217,10 +219,15 @@ fn properties_text(dir: &Path, port: u16, zk_port: u16, overrides: &[(&str, &str
     all.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 
-/// A port that nobody listened on a moment ago.
+/// A port that is free, outside the range from which the kernel takes those of outgoing connections: one of these could have it
+/// by the time that it is listened on.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+    loop {
+        let port = rand::random_range(12_000..31_000);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// The processes that a process has started.

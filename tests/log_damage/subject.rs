@@ -56,6 +56,13 @@ fn data(n: i32, key: Option<&[u8]>) -> ValidatedRecords {
 }
 
 fn append(log: &Log, records: ValidatedRecords, epoch: i32, origin: AppendOrigin) {
+    for header in records.batches.iter().map(|batch| &batch.header).filter(|header| header.is_transactional()) {
+        let (producer, sequence) = (ottla::base::ProducerId(header.producer_id()), header.base_sequence());
+        let epoch = ottla::base::ProducerEpoch(header.producer_epoch());
+        if let Some(guard) = log.begin_verification(producer, epoch, Some(sequence), 0) {
+            log.confirm_verification(producer, guard);
+        }
+    }
     log.append_as_leader(records, LeaderEpoch(epoch), origin).unwrap();
     log.update_high_watermark(i64::MAX);
 }

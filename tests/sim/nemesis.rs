@@ -109,9 +109,14 @@ fn move_partition(world: &World) {
     tell_controller(world, Command::AlterReassignments([(partition, Some(target))].into()));
 }
 
-/// Replication guards against the loss of one disk's memory at a time, while another member of the ISR lives; until the controller knows
-/// of it, no second one may fail (what KIP-966 set out to mend).
+/// Longer than a session, an election and the way back into the ISR take.
+const QUIET_MS: u64 = 5000;
+
+/// Replication guards against the loss of one disk's memory at a time, while another member of the ISR lives: what befell others before
+/// must be known to the controller, and until it knows of this no second one may fail (what KIP-966 set out to mend).
 async fn lose_power(world: &Arc<World>, broker: i32) {
+    world.heal();
+    sleep_ms(QUIET_MS).await;
     let up = world.up();
     let is_member = |partition: &i32| world.observed.lock().isr(*partition).contains(&BrokerId(broker));
     let others_live = |partition: i32| {
@@ -122,7 +127,6 @@ async fn lose_power(world: &Arc<World>, broker: i32) {
         return;
     }
     world.note(format!("{broker} loses power"));
-    world.heal();
     world.lose_power(broker).await;
     for _ in 0..100 {
         if !(0..PARTITIONS).any(|partition| is_member(&partition)) {

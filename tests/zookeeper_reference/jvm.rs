@@ -50,10 +50,14 @@ pub fn java_reading(main: &str, options: &[&str], arguments: &[&str], log: &Path
     Java(child)
 }
 
-/// A port that was free a moment ago.
+/// A port that is free, outside the range from which the kernel takes those of outgoing connections.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
+    loop {
+        let port = rand::random_range(12_000..31_000);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A stock server on a folder.

@@ -113,6 +113,22 @@ fn a_move_can_be_cancelled() {
 }
 
 #[test]
+fn a_wish_that_leaves_no_replica_with_the_records_is_refused() {
+    let mut sim = cluster(&[1, 2, 3, 4]);
+    create(&mut sim, "t", &[&[2, 3]]);
+    reassign(&mut sim, &[(0, &[4, 1])]);
+    sim.alter_isr("t", 0, &[2, 3, 4]);
+    sim.down(2);
+    sim.down(3);
+    let before = assignment(&sim, 0);
+    for wish in [&[][..], &[2, 3]] {
+        let said = reassign(&mut sim, &[(0, wish)]);
+        assert_eq!(said, "reassigned: Ok({t-0: InvalidReplicaAssignment})\n");
+        assert_eq!((assignment(&sim, 0), sim.state("t", 0)), (before.clone(), "4/3/4".to_owned()));
+    }
+}
+
+#[test]
 fn a_new_wish_overtakes_the_old_one() {
     let mut sim = cluster(&[1, 2, 3, 4]);
     create(&mut sim, "t", &[&[1, 2]]);
