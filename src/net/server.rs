@@ -24,6 +24,19 @@ pub type Dispatch = Arc<dyn Fn(Request) -> Outcome + Send + Sync>;
 /// How long a listener pauses when the process has no descriptor or memory left for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// `socket.send.buffer.bytes` of whoever leaves it alone, and what such a connection gets: every MiB of a fetch waits for room four times
+/// as often with the former, which is a quarter of its CPU time.
+const SEND_BUFFER_BYTES_DEFAULT: i32 = 100 << 10;
+const SEND_BUFFER_BYTES: usize = 400 << 10;
+
+/// `None` leaves it to the operating system.
+fn send_buffer_bytes(configured: i32) -> Option<usize> {
+    match configured {
+        SEND_BUFFER_BYTES_DEFAULT => Some(SEND_BUFFER_BYTES),
+        other => usize::try_from(other).ok().filter(|&size| size > 0),
+    }
+}
+
 /// What all connections share.
 pub(super) struct Shared {
     pub dispatch: Dispatch,
@@ -64,7 +77,7 @@ impl Server {
         let config = Settings {
             frame_bytes_max: usize::try_from(config.socket_request_max_bytes).unwrap_or(0),
             idle_ms_max: config.connections_max_idle_ms,
-            send_buffer_bytes: usize::try_from(config.socket_send_buffer_bytes).ok().filter(|&size| size > 0),
+            send_buffer_bytes: send_buffer_bytes(config.socket_send_buffer_bytes),
             connections_max: config.max_connections,
             connections_per_ip_max: config.max_connections_per_ip,
         };
