@@ -105,7 +105,12 @@ fn committed_offset(client: &mut Client, group: &str) -> (i16, i64) {
     let group = OffsetFetchRequestGroup::default().with_group_id(GroupId(text(group))).with_topics(Some(vec![topic]));
     let request = OffsetFetchRequest::default().with_groups(vec![group]).with_require_stable(true);
     let response = client.call(&request, 8).expect("OffsetFetch");
-    let partition = &response.groups[0].topics[0].partitions[0];
+    let group = &response.groups[0];
+    if group.error_code != 0 {
+        // A coordinator that is still loading names no topics.
+        return (group.error_code, -1);
+    }
+    let partition = &group.topics[0].partitions[0];
     (partition.error_code, partition.committed_offset)
 }
 
