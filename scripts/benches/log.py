@@ -12,6 +12,7 @@ from harness import Broker, cpu_seconds, resident_mib, table
 
 BATCH_RECORDS = 900
 VALUE = b"v" * 1000
+UNKNOWN_TOPIC_OR_PARTITION = 3
 
 
 def arguments(parser):
@@ -92,9 +93,15 @@ class Client:
         body = [struct.pack(">hhii", -1, 1, 60_000, 1), string(topic), struct.pack(">i", len(batches))]
         for partition, records in batches.items():
             body += [struct.pack(">ii", partition, len(records)), records]
-        errors = self.errors(self.call(0, 3, *body), topic, ">ihqq")
-        if any(errors):
-            sys.exit(f"produce failed: {set(errors)}")
+        for _ in range(600):
+            errors = set(self.errors(self.call(0, 3, *body), topic, ">ihqq"))
+            if not errors - {0}:
+                return
+            # A broker that has just started may know its logs before it knows its topics.
+            if not errors <= {0, UNKNOWN_TOPIC_OR_PARTITION}:
+                break
+            time.sleep(0.1)
+        sys.exit(f"produce failed: {errors}")
 
     def end_offsets(self, topic, count):
         """Error codes of asking every partition for its end: all 0 when all are served."""
@@ -131,8 +138,10 @@ def start_again(broker, topic, count):
 
 def create(broker, topic, partitions, *configs):
     settings = [word for config in configs for word in ("--config", config)]
-    broker.tool("kafka-topics", "--bootstrap-server", broker.bootstrap, "--create", "--topic", topic, "--partitions", partitions,
-                "--replication-factor", 1, *settings)
+    patience = broker.dir / "patience.properties"
+    patience.write_text("request.timeout.ms=300000\ndefault.api.timeout.ms=300000\n")
+    broker.tool("kafka-topics", "--bootstrap-server", broker.bootstrap, "--command-config", patience, "--create", "--topic", topic,
+                "--partitions", partitions, "--replication-factor", 1, *settings)
     await_served(broker, topic, partitions)
 
 
