@@ -7,6 +7,7 @@ pub mod broker_config;
 mod checks;
 pub mod definitions;
 pub mod describe;
+mod ec_key;
 pub mod error;
 pub mod jaas;
 pub mod keystore;

@@ -134,13 +134,21 @@ fn keytool(dir: &Path, arguments: &str) {
     assert!(done.status.success(), "{arguments}: {}", String::from_utf8_lossy(&done.stdout));
 }
 
-fn key_pair(dir: &Path, name: &str, kind: &str, alternative_names: &str) {
+fn key_pair(dir: &Path, name: &str, kind: &str, more: &str) {
     let store = format!("-keystore {name}.{kind} -storetype {kind} -storepass {name}-pass");
-    keytool(
-        dir,
-        &format!("-genkeypair -alias {name} -keyalg RSA -keysize 2048 -dname CN={name} {alternative_names} {store}"),
-    );
+    let algorithm = if more.contains("-keyalg") { "" } else { "-keyalg RSA -keysize 2048" };
+    keytool(dir, &format!("-genkeypair -alias {name} {algorithm} -dname CN={name} {more} {store}"));
     keytool(dir, &format!("-exportcert -rfc -alias {name} -file {name}.pem {store}"));
+}
+
+/// `openssl` of a key in a PKCS12 store: the certificate, and the key in the form that `form` makes of it.
+fn pem(dir: &Path, store: &str, password: &str, form: &str, to: &str) {
+    let script = format!(
+        "openssl pkcs12 -in {store} -passin pass:{password} -nodes -nokeys >{to} && \
+         openssl pkcs12 -in {store} -passin pass:{password} -nodes -nocerts | openssl {form} >>{to}"
+    );
+    let done = Command::new("sh").current_dir(dir).args(["-c", &script]).output().expect("a shell");
+    assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
 #[test]
@@ -150,8 +158,11 @@ fn brokers_speak_tls_with_every_kind_of_store() {
     key_pair(dir, "server", "jks", "-ext san=dns:localhost");
     key_pair(dir, "client", "pkcs12", "");
     key_pair(dir, "other", "jks", "");
+    key_pair(dir, "curve", "pkcs12", "-keyalg EC -groupname secp256r1");
+    key_pair(dir, "curve384", "jks", "-keyalg EC -groupname secp384r1");
+    key_pair(dir, "curve521", "pkcs12", "-keyalg EC -groupname secp521r1");
     for (store, kind, names) in [
-        ("clients.p12", "pkcs12", ["client", "other"].as_slice()),
+        ("clients.p12", "pkcs12", ["client", "other", "curve", "curve384"].as_slice()),
         ("server.p12", "pkcs12", &["server"]),
         ("trust.jks", "jks", &["server"]),
     ] {
@@ -190,6 +201,21 @@ fn brokers_speak_tls_with_every_kind_of_store() {
     assert_eq!(connects("localhost", &with_jks), Ok(true));
     assert_eq!(connects("localhost", &security(own.clone(), store("server.pem", ""), true)), Ok(true));
     assert_eq!(connects("127.0.0.1", &security(own.clone(), trust.clone(), false)), Ok(true), "any host");
+    // Keys on curves: Java leaves their public half away, and PEM knows them in two forms.
+    pem(dir, "curve.pkcs12", "curve-pass", "ec", "sec1.pem");
+    pem(dir, "curve.pkcs12", "curve-pass", "pkcs8 -topk8 -nocrypt", "pkcs8.pem");
+    for (name, password) in
+        [("curve.pkcs12", "curve-pass"), ("curve384.jks", "curve384-pass"), ("sec1.pem", ""), ("pkcs8.pem", "")]
+    {
+        assert_eq!(connects("localhost", &security(store(name, password), trust.clone(), true)), Ok(true), "{name}");
+    }
+    pem(dir, "curve.pkcs12", "curve-pass", "pkcs8 -topk8 -passout pass:secret", "encrypted.pem");
+    for (name, password, said) in
+        [("curve521.pkcs12", "curve521-pass", "secp256r1 and secp384r1"), ("encrypted.pem", "", "encrypted PEM keys")]
+    {
+        let refused = connects("localhost", &security(store(name, password), trust.clone(), true));
+        assert!(matches!(&refused, Err(ZkError::Tls(text)) if text.contains(said)), "{name}: {refused:?}");
+    }
     let refused = |answer: Result<bool, ZkError>| matches!(answer, Err(ZkError::ConnectTimeout { .. }));
     assert!(refused(connects("127.0.0.1", &security(own.clone(), trust.clone(), true))), "another name");
     assert!(refused(connects("localhost", &security(own.clone(), store("client.pem", ""), true))), "not trusted");

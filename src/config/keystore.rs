@@ -3,6 +3,7 @@
 //!
 //! Invariant: a store that needs a password and has none, or the wrong one, is an error, never an empty store.
 
+use super::ec_key;
 use p12_keystore::{KeyStore as Pkcs12, KeyStoreEntry, Pkcs12ImportPolicy};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -18,6 +19,8 @@ pub enum KeystoreError {
     Malformed { path: PathBuf, reason: String },
     #[error("{path} holds no {what}", path = path.display())]
     Missing { path: PathBuf, what: &'static str },
+    #[error("{path}: {what}", path = path.display())]
+    Unsupported { path: PathBuf, what: &'static str },
 }
 
 /// Who one is: a key and the certificates that vouch for it, the own one first.
@@ -52,6 +55,10 @@ impl StoreFile {
         let found = match self.open()? {
             Content::Pem(pem) => {
                 let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+                if contains(&pem, b"ENCRYPTED PRIVATE KEY") || contains(&pem, b"ENCRYPTED\n") {
+                    let what = "encrypted PEM keys are not supported: keep the key in a PKCS12 store, or in the clear";
+                    return Err(KeystoreError::Unsupported { path: self.path.clone(), what });
+                }
                 let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| self.malformed(error))?;
                 Some(Identity { chain: chain.map_err(|error| self.malformed(error))?, key })
             }
@@ -61,8 +68,14 @@ impl StoreFile {
                 key: PrivatePkcs8KeyDer::from(found.key().as_der().to_vec()).into(),
             }),
         };
-        let missing = KeystoreError::Missing { path: self.path.clone(), what: "private key with its certificate" };
-        found.filter(|identity| !identity.chain.is_empty()).ok_or(missing)
+        let missing = || KeystoreError::Missing { path: self.path.clone(), what: "private key with its certificate" };
+        let Identity { chain, key } = found.ok_or_else(missing)?;
+        let key =
+            ec_key::complete(key, chain.first().ok_or_else(missing)?).map_err(|_| KeystoreError::Unsupported {
+                path: self.path.clone(),
+                what: "the key is on a curve that is not supported: secp256r1 and secp384r1 are",
+            })?;
+        Ok(Identity { chain, key })
     }
 
     fn identity_of_jks(&self, store: &jks::KeyStore) -> Result<Option<Identity>, KeystoreError> {
@@ -125,5 +138,9 @@ impl StoreFile {
 }
 
 fn is_pem(bytes: &[u8]) -> bool {
-    bytes.windows(10).any(|window| window == b"-----BEGIN")
+    contains(bytes, b"-----BEGIN")
+}
+
+fn contains(bytes: &[u8], what: &[u8]) -> bool {
+    bytes.windows(what.len()).any(|window| window == what)
 }
