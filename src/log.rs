@@ -12,6 +12,7 @@
 //! start would make of them (`inspect`).
 
 mod append;
+mod append_legacy;
 mod background;
 mod checkpoint;
 mod cleaner;

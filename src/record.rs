@@ -27,6 +27,7 @@ pub use compression::{Compression, compress, decompress};
 pub use control::EndTxnMarker;
 pub use convert::down_convert;
 pub use error::RecordError;
+pub use legacy::LegacyBatch;
 pub use raw::{BatchPrefix, Batches, PREFIX_SIZE, RawBatch, batches};
 pub use records::{BatchRecords, Headers, Record, RecordIter};
 pub use validate::{RecordFault, ValidatedRecords, ValidationError, ValidationErrorKind, ValidationRules, validate};

@@ -137,6 +137,7 @@ fn assert_all_there(cluster: &Cluster, acked: &[(i64, String)]) {
     }
 }
 
+/// KIP-101 and KIP-279: leaders change faster than high watermarks travel.
 #[test]
 fn nothing_acknowledged_is_lost_when_leaders_are_killed_and_come_back() {
     let mut cluster = Cluster::start(3, ZooKeeper::inside(), &[("zookeeper.session.timeout.ms", "2000")]);
@@ -168,6 +169,8 @@ fn holds(folder: &std::path::Path, value: &[u8]) -> Option<()> {
     segments(folder.to_path_buf()).values().any(is_in).then_some(())
 }
 
+/// KAFKA-2729 and KIP-320: the old leader comes back after the controller has moved leader and ISR. It acknowledges nothing more, and is in
+/// sync again without a restart.
 #[test]
 fn a_leader_that_slept_through_its_replacement_gives_up_what_it_alone_has() {
     let mut cluster = Cluster::start(3, ZooKeeper::inside(), &[("zookeeper.session.timeout.ms", "2000")]);
@@ -283,4 +286,64 @@ fn consumers_are_sent_to_a_replica_in_their_rack_and_records_are_deleted_everywh
     let answer = &answer.topics[0].partitions[0];
     assert_eq!((answer.error_code, answer.low_watermark), (0, 1));
     assert_eq!(fetch_in_rack(&cluster, follower, &other).0, 1, "the offset is out of range there as well");
+}
+
+/// Messages of formats 0 and 1 as Apache Kafka wrote them, at rising offsets; the offset after them, and how many they are.
+fn old_messages() -> (Vec<u8>, i64, usize) {
+    let (mut all, mut next, mut count) = (Vec::new(), 0, 0);
+    for name in ["v0-gzip", "v1-none", "v1-lz4", "v0-none", "v1-snappy"] {
+        let path = format!("{}/tests/fixtures/records/{name}.bin", env!("CARGO_MANIFEST_DIR"));
+        let bytes = fs::read(path).expect("a fixture");
+        let (mut position, start) = (all.len(), next);
+        all.extend_from_slice(&bytes);
+        for batch in batches(&bytes) {
+            let batch = batch.expect("a whole batch");
+            let offset = start + batch.base_offset();
+            all[position..position + 8].copy_from_slice(&offset.to_be_bytes());
+            (position, next) = (position + batch.size_bytes(), offset + 1);
+            count += batch.records(1 << 20).expect("records").iter().count();
+        }
+    }
+    (all, next, count)
+}
+
+/// Old segments of a leader may hold messages of the formats before 2: a replica has the same bytes, and can lead with them.
+#[test]
+fn messages_of_old_formats_are_replicated_as_they_are() {
+    let mut cluster = Cluster::start(2, ZooKeeper::inside(), &[]);
+    eventually("the topic is created", || cluster.controller_client().create_assigned("t", &[&[1, 2]], &[]).ok());
+    wait_for_isr(&cluster, 2);
+    cluster.stop(2);
+    wait_for_isr(&cluster, 1);
+    cluster.stop(1);
+    let (old, end, count) = old_messages();
+    let folder = cluster.broker(1).log_dir();
+    fs::write(folder.join("t-0/00000000000000000000.log"), &old).expect("written");
+    fs::remove_file(folder.join(".kafka_cleanshutdown")).expect("it was stopped cleanly");
+    cluster.restart(1);
+    let answer = eventually("the record is taken", || {
+        cluster.client(1).produce("t", 0, batch("new")).ok().filter(|answer| answer.error_code == 0)
+    });
+    assert_eq!(answer.base_offset, end);
+    cluster.restart(2);
+    wait_for_isr(&cluster, 2);
+    wait_for_equal_copies(&mut cluster);
+    let copy = segments(cluster.broker(2).log_dir()).remove("00000000000000000000.log").expect("a segment");
+    assert!(copy.starts_with(&old) && copy.len() > old.len());
+    cluster.kill(1);
+    eventually("2 leads", || (leader(&cluster) == 2).then_some(()));
+    let (mut offset, mut values) = (0, 0);
+    while offset <= end {
+        let data = cluster.client(2).fetch("t", 0, offset).expect("an answer");
+        assert_eq!(data.error_code, 0);
+        let records = data.records.expect("records");
+        for one in batches(&records) {
+            let one = one.expect("a whole batch");
+            let records = one.records(1 << 20).expect("records");
+            values +=
+                records.iter().filter(|record| record.as_ref().is_ok_and(|record| record.offset >= offset)).count();
+            offset = one.next_offset();
+        }
+    }
+    assert_eq!((offset, values), (end + 1, count + 1), "all of them, and the new one");
 }

@@ -326,7 +326,7 @@ impl Log {
         if changed { self.write_epochs(Durability::Written) } else { Ok(()) }
     }
 
-    fn flush_if_due(&self) -> Result<(), LogError> {
+    pub(super) fn flush_if_due(&self) -> Result<(), LogError> {
         let config = self.config.load();
         if config.flush_messages == i64::MAX {
             return Ok(());

@@ -4,12 +4,56 @@
 //! Inner messages of a wrapper of format 0 carry absolute offsets; of format 1 offsets relative to the first, and the wrapper
 //! carries the absolute offset of the last. One level of wrapping only. What comes before format 2 has no headers.
 
+use bytes::Bytes;
 use std::borrow::Cow;
 
 use super::compression::{Compression, Decompressor};
 use super::error::RecordError;
 use super::raw::{RawBatch, batches};
 use super::records::Record;
+
+/// A message or wrapper that a follower takes from its leader as it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LegacyBatch {
+    bytes: Bytes,
+    first_offset: Option<i64>,
+    last_offset: i64,
+    max_timestamp: i64,
+}
+
+impl LegacyBatch {
+    /// `records` are the bytes that `batch` was read from.
+    pub fn of(batch: &RawBatch<'_>, records: &Bytes) -> LegacyBatch {
+        let is_single = batch.compression().is_ok_and(|codec| codec == Compression::None);
+        LegacyBatch {
+            bytes: records.slice_ref(batch.bytes()),
+            first_offset: is_single.then(|| batch.base_offset()),
+            last_offset: batch.last_offset(),
+            max_timestamp: batch.max_timestamp(),
+        }
+    }
+
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What a wrapper begins with is known only when it is unpacked.
+    pub fn first_offset(&self) -> Option<i64> {
+        self.first_offset
+    }
+
+    pub fn last_offset(&self) -> i64 {
+        self.last_offset
+    }
+
+    pub fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+}
 
 /// A message with its fields found.
 #[derive(Clone, Copy, Debug)]

@@ -182,6 +182,7 @@ fn a_log_without_epochs_is_first_cut_to_its_high_watermark() {
     assert_eq!(fake.done(), ["truncate 8"]);
 }
 
+/// KIP-101, KIP-279 (KAFKA-6361): several leaders with a few records each, while the follower was away.
 #[test]
 fn diverging_logs_meet_where_both_have_the_same() {
     // This log, (epoch, end) of the leader's answer, where it is cut, what it asks for next.

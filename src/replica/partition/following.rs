@@ -6,7 +6,7 @@
 use super::Partition;
 use crate::base::LeaderEpoch;
 use crate::log::Log;
-use crate::record::{HEADER_SIZE, RecordError, ValidatedBatch, batches};
+use crate::record::{HEADER_SIZE, LegacyBatch, RawBatch, RecordError, ValidatedBatch, batches};
 use crate::replica::error::ReplicaError;
 use bytes::Bytes;
 
@@ -20,23 +20,54 @@ pub struct Followed {
     pub size_bytes: usize,
 }
 
+/// A batch in the format in which the leader has it: old segments may hold the formats before 2.
+#[derive(Clone, Debug)]
+pub enum LeaderBatch {
+    Current(ValidatedBatch),
+    Legacy(LegacyBatch),
+}
+
+impl LeaderBatch {
+    fn of(batch: &RawBatch<'_>, records: &Bytes, position: usize) -> LeaderBatch {
+        match batch.header() {
+            Some(header) => {
+                let payload = records.slice(position + HEADER_SIZE..position + batch.size_bytes());
+                LeaderBatch::Current(ValidatedBatch { header, payload })
+            }
+            None => LeaderBatch::Legacy(LegacyBatch::of(batch, records)),
+        }
+    }
+
+    /// [`LeaderEpoch::NONE`] before format 2.
+    fn leader_epoch(&self) -> LeaderEpoch {
+        match self {
+            LeaderBatch::Current(batch) => LeaderEpoch(batch.header.partition_leader_epoch()),
+            LeaderBatch::Legacy(_) => LeaderEpoch::NONE,
+        }
+    }
+
+    fn size_bytes(&self) -> usize {
+        match self {
+            LeaderBatch::Current(batch) => batch.size_bytes(),
+            LeaderBatch::Legacy(batch) => batch.size_bytes(),
+        }
+    }
+}
+
 /// The batches in what a leader sent, as they lie there, checksums verified. A batch of a later epoch than `epoch`, which was written
 /// while the fetch was on its way, ends them, and so does a torn tail.
-pub fn check_batches(records: &Bytes, epoch: LeaderEpoch) -> Result<Vec<ValidatedBatch>, RecordError> {
+pub fn check_batches(records: &Bytes, epoch: LeaderEpoch) -> Result<Vec<LeaderBatch>, RecordError> {
     let mut found = Vec::new();
     let mut position = 0;
     for batch in batches(records) {
         let batch = batch?;
         batch.verify()?;
-        let Some(header) = batch.header() else {
-            return Err(RecordError::corrupt(format!("records of format {} are not replicated", batch.magic())));
-        };
-        if header.partition_leader_epoch() > epoch.0 {
+        let checked = LeaderBatch::of(&batch, records, position);
+        if checked.leader_epoch() > epoch {
             break;
         }
-        let end = position + batch.size_bytes();
-        found.push(ValidatedBatch { header, payload: records.slice(position + HEADER_SIZE..end) });
-        position = end;
+        found.push(checked);
+        position += batch.size_bytes();
     }
     Ok(found)
 }
@@ -74,8 +105,8 @@ impl Partition {
             }
             let followed = Followed {
                 next_offset: log.log_end_offset(),
-                last_epoch: batches.last().map(|batch| LeaderEpoch(batch.header.partition_leader_epoch())),
-                size_bytes: batches.iter().map(ValidatedBatch::size_bytes).sum(),
+                last_epoch: batches.last().map(LeaderBatch::leader_epoch),
+                size_bytes: batches.iter().map(LeaderBatch::size_bytes).sum(),
             };
             Ok((followed, after != before))
         })?;
@@ -85,7 +116,25 @@ impl Partition {
         Ok(followed)
     }
 
-    fn append_batches(&self, log: &Log, batches: &[ValidatedBatch]) -> Result<(), ReplicaError> {
+    fn append_batches(&self, log: &Log, batches: &[LeaderBatch]) -> Result<(), ReplicaError> {
+        let (mut current, mut legacy) = (Vec::new(), Vec::new());
+        for batch in batches {
+            match batch {
+                LeaderBatch::Current(batch) => {
+                    append_legacy(log, &std::mem::take(&mut legacy))?;
+                    current.push(batch.clone());
+                }
+                LeaderBatch::Legacy(batch) => {
+                    self.append_current(log, &std::mem::take(&mut current))?;
+                    legacy.push(batch.clone());
+                }
+            }
+        }
+        append_legacy(log, &legacy)?;
+        self.append_current(log, &current)
+    }
+
+    fn append_current(&self, log: &Log, batches: &[ValidatedBatch]) -> Result<(), ReplicaError> {
         let (Some(first), Some(last)) = (batches.first(), batches.last()) else { return Ok(()) };
         let (start, end) = (log.log_start_offset(), log.log_end_offset());
         let first_offset = first.header.base_offset();
@@ -95,8 +144,7 @@ impl Partition {
             tracing::info!(%partition, from = end, to = first_offset, "the leader's log begins inside a batch");
             logs.truncate_fully_and_start_at(partition, first_offset)?;
         }
-        let size: usize = batches.iter().map(ValidatedBatch::size_bytes).sum();
-        if i64::try_from(size).is_ok_and(|size| size <= i64::from(log.config().segment_bytes)) {
+        if fits_segment(log, batches.iter().map(ValidatedBatch::size_bytes)) {
             log.append_as_follower(batches)?;
             return Ok(());
         }
@@ -122,6 +170,21 @@ impl Partition {
             Ok(log.log_end_offset())
         })
     }
+}
+
+fn append_legacy(log: &Log, batches: &[LegacyBatch]) -> Result<(), ReplicaError> {
+    if fits_segment(log, batches.iter().map(LegacyBatch::size_bytes)) {
+        log.append_legacy_as_follower(batches)?;
+        return Ok(());
+    }
+    for batch in batches {
+        log.append_legacy_as_follower(std::slice::from_ref(batch))?;
+    }
+    Ok(())
+}
+
+fn fits_segment(log: &Log, sizes: impl Iterator<Item = usize>) -> bool {
+    i64::try_from(sizes.sum::<usize>()).is_ok_and(|size| size <= i64::from(log.config().segment_bytes))
 }
 
 impl From<RecordError> for ReplicaError {
