@@ -29,6 +29,6 @@ pub use answer::Answer;
 pub use coordinator::TransactionCoordinator;
 pub use log::{Committed, LoadError, TransactionsLog};
 pub use markers::{Delivery, MarkerSender};
-pub use producer_ids::{ProducerIdBlocks, ProducerIdManager, ZkProducerIdBlocks};
+pub use producer_ids::{ControllerProducerIdBlocks, ProducerIdBlocks, ProducerIdManager, ZkProducerIdBlocks};
 pub use shard::{TransactionConfig, TransactionShard};
 pub use verifier::Verifier;

@@ -12,7 +12,7 @@ use ottla::wire::messages::create_topics_request::{CreatableReplicaAssignment, C
 use ottla::wire::messages::elect_leaders_request::TopicPartitions;
 use ottla::wire::messages::{
     AlterPartitionReassignmentsRequest, AlterPartitionRequest, BrokerId, ControlledShutdownRequest,
-    CreateTopicsRequest, DeleteTopicsRequest, ElectLeadersRequest, LeaderAndIsrRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, ElectLeadersRequest, InitProducerIdRequest, LeaderAndIsrRequest,
     ListPartitionReassignmentsRequest, TopicName, UpdateMetadataRequest,
 };
 use ottla::wire::text;
@@ -251,4 +251,30 @@ fn requests_of_other_lives_are_refused() {
     let update = UpdateMetadataRequest::default().with_controller_epoch(0).with_broker_epoch(epoch);
     assert_eq!(call(&cluster, other, 8, &update).error_code, 11);
     assert_eq!(cluster.client(other).brokers().expect("metadata").len(), 2);
+}
+
+/// KIP-730: the controller hands out blocks of producer ids, to brokers that live. Brokers of before 3.0 take them from ZooKeeper.
+#[test]
+fn producer_ids_come_from_the_controller() {
+    for (protocol, without_controller) in [("3.9", 14), ("2.8", 0)] {
+        let properties = [("inter.broker.protocol.version", protocol), ("zookeeper.session.timeout.ms", "60000")];
+        let mut cluster = Cluster::start(2, ZooKeeper::inside(), &properties);
+        let id = eventually("a controller", || cluster.zookeeper.controller());
+        let other = 3 - id;
+        let ask = |cluster: &Cluster, broker| {
+            let request =
+                InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
+            let answer = cluster.client(broker).call(&request, 4).expect("an answer");
+            (answer.error_code, answer.producer_id.0)
+        };
+        cluster.freeze(id);
+        assert_eq!(ask(&cluster, other).0, without_controller, "{protocol}: the controller does not answer");
+        cluster.thaw(id);
+        let answer =
+            |broker| eventually("a producer id", || Some(ask(&cluster, broker)).filter(|(code, _)| *code == 0)).1;
+        let (a, b) = (answer(other), answer(id));
+        assert_ne!(a / 1000, b / 1000, "each broker has a block of its own");
+        let latest = cluster.zookeeper.json("/latest_producer_id_block").expect("JSON");
+        assert_eq!((latest["version"].as_i64(), latest["block_start"].as_str()), (Some(1), Some("1000")));
+    }
 }

@@ -20,7 +20,9 @@ use crate::net::{NetError, Server};
 use crate::peer::{PeerConfig, Peers};
 use crate::replica::fetch_session::FetchSessionCache;
 use crate::replica::{MetadataCache, ReplicaManager, ReplicaParts};
-use crate::transaction::{ProducerIdManager, TransactionCoordinator, Verifier, ZkProducerIdBlocks};
+use crate::transaction::{
+    ControllerProducerIdBlocks, ProducerIdManager, TransactionCoordinator, Verifier, ZkProducerIdBlocks,
+};
 use crate::zookeeper::configs;
 use crate::zookeeper::embedded::{self, EmbeddedConfig, EmbeddedError};
 use crate::zookeeper::paths::EntityConfig;
@@ -132,13 +134,16 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
         logs: logs.clone(),
         metadata: metadata.clone(),
         topic_configs: dynamic.clone(),
-        leaders: replication::leaders(&config, id, broker_epoch, metadata.clone()),
+        leaders: replication::leaders(&config, id, broker_epoch.clone(), metadata.clone()),
         replication: config.replication.clone(),
     }));
     let offsets = ReplicatedOffsets { replicas: replicas.clone(), timeout: millis(config.offsets_commit_timeout_ms) };
     let groups = GroupCoordinator::new(&config, Arc::new(offsets), data.clone());
-    let id_blocks = ZkProducerIdBlocks { zookeeper: zookeeper.clone(), broker: id };
-    let producer_ids = ProducerIdManager::new(Arc::new(id_blocks));
+    let id_blocks = ControllerProducerIdBlocks::new(broker_epoch);
+    let producer_ids = ProducerIdManager::new(match config.inter_broker_protocol.asks_controller_for_producer_ids() {
+        true => id_blocks.clone(),
+        false => Arc::new(ZkProducerIdBlocks { zookeeper: zookeeper.clone(), broker: id }),
+    });
     let peers = peers(&config, &metadata, data);
     let markers = Markers {
         replicas: replicas.clone(),
@@ -173,6 +178,7 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
         }
     };
     let controller_client = replication::controller_client(&config, id, &controller, &metadata);
+    id_blocks.ask(controller_client.clone());
     replicas.start(Arc::new(replication::Alterer(controller_client.clone())), dir_failed);
     if let Some((topic, _)) = controller.topic(TRANSACTION_STATE).await? {
         transactions.set_partition_count(topic.partitions.len() as i32);

@@ -133,6 +133,11 @@ impl InterBrokerProtocol {
         1
     }
 
+    /// Whether the controller hands out blocks of producer ids (KIP-730); before, each broker takes them from ZooKeeper itself.
+    pub fn asks_controller_for_producer_ids(self) -> bool {
+        self.at >= index("3.0-IV0")
+    }
+
     /// Whether an unclean leader is written down as recovering (KIP-704).
     pub fn knows_leader_recovery(self) -> bool {
         self.at >= index("3.2-IV0")

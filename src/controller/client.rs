@@ -13,11 +13,11 @@ use crate::base::{
 use crate::peer::{Peer, PeerError, Peers};
 use crate::wire::messages::alter_partition_request::{BrokerState, PartitionData, TopicData};
 use crate::wire::messages::{
-    self, AlterPartitionRequest, AlterPartitionResponse, ControlledShutdownRequest, ControlledShutdownResponse,
-    TopicName,
+    self, AllocateProducerIdsRequest, AllocateProducerIdsResponse, AlterPartitionRequest, AlterPartitionResponse,
+    ControlledShutdownRequest, ControlledShutdownResponse, TopicName,
 };
 use crate::wire::{RequestMessage, text};
-use crate::zookeeper::paths::{LeaderRecoveryState, PartitionState};
+use crate::zookeeper::paths::{LeaderRecoveryState, PartitionState, ProducerIdBlock};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -92,6 +92,30 @@ impl ControllerClient {
         }
     }
 
+    /// The next block of producer ids for this broker.
+    pub async fn allocate_producer_ids(&self, epoch: BrokerEpoch) -> Result<ProducerIdBlock, ErrorCode> {
+        if self.controller.is_active() {
+            self.controller.check_broker(self.broker, epoch).await?;
+            let block = self.controller.allocate_producer_ids(self.broker).await;
+            return block.map_err(|error| {
+                tracing::warn!(%error, "no producer ids from ZooKeeper");
+                ErrorCode::UnknownServerError
+            });
+        }
+        let request = AllocateProducerIdsRequest::default()
+            .with_broker_id(messages::BrokerId(self.broker.0))
+            .with_broker_epoch(epoch.0);
+        let asked = async |peer: Arc<Peer>| {
+            let version = peer.negotiate(AllocateProducerIdsRequest::KEY, 0..=0).await?;
+            peer.send(version, &request).await
+        };
+        let response: AllocateProducerIdsResponse = self.ask(asked).await?;
+        match response.error_code {
+            0 => block_of(self.broker, &response).ok_or(ErrorCode::UnknownServerError),
+            code => Err(ErrorCode::of(code)),
+        }
+    }
+
     /// One request to the broker that is the controller now, for as long as it is.
     async fn ask<R, F: Future<Output = Result<R, PeerError>>>(
         &self,
@@ -115,6 +139,13 @@ impl ControllerClient {
             _ = state.wait_for(|state| state.broker != Some(id)) => Err(ErrorCode::NotController),
         }
     }
+}
+
+/// `None` if what the controller says is no block.
+fn block_of(broker: BrokerId, response: &AllocateProducerIdsResponse) -> Option<ProducerIdBlock> {
+    let (first, size) = (response.producer_id_start.0, i64::from(response.producer_id_len));
+    let last = first.checked_add(size)?.checked_sub(1)?;
+    (first >= 0 && size > 0).then_some(ProducerIdBlock { broker, first, last })
 }
 
 fn alter_request(broker: BrokerId, epoch: BrokerEpoch, wishes: &[IsrWish], version: i16) -> AlterPartitionRequest {

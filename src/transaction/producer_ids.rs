@@ -2,18 +2,33 @@
 //! controller).
 //!
 //! Invariant: an id is handed out once. The next block is fetched when nine tenths of the present one are used, so that
-//! nobody waits for ZooKeeper but the first.
+//! nobody waits for the controller, or for ZooKeeper, but the first.
 
-use crate::base::{BrokerId, ErrorCode, ProducerId};
+use crate::base::{BrokerEpoch, BrokerId, ErrorCode, ProducerId};
+use crate::controller::ControllerClient;
 use crate::zookeeper::paths::ProducerIdBlock;
 use crate::zookeeper::{Zk, ZkError, registration};
 use parking_lot::Mutex;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// How long a client waits for a block before it is told to come again. The block is fetched all the same.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why there is no block now.
+#[derive(Debug, thiserror::Error)]
+pub enum NoBlock {
+    #[error(transparent)]
+    ZooKeeper(#[from] ZkError),
+    #[error("the controller answers {0:?}")]
+    Controller(ErrorCode),
+}
 
 /// A block, or why there is none now.
-pub type BlockFuture = Pin<Box<dyn Future<Output = Result<ProducerIdBlock, ZkError>> + Send>>;
+pub type BlockFuture = Pin<Box<dyn Future<Output = Result<ProducerIdBlock, NoBlock>> + Send>>;
 
 /// Where blocks come from.
 pub trait ProducerIdBlocks: Send + Sync + 'static {
@@ -29,7 +44,35 @@ pub struct ZkProducerIdBlocks {
 impl ProducerIdBlocks for ZkProducerIdBlocks {
     fn next_block(&self) -> BlockFuture {
         let (zookeeper, broker) = (self.zookeeper.clone(), self.broker);
-        Box::pin(async move { registration::allocate_producer_id_block(&zookeeper, broker).await })
+        Box::pin(async move { Ok(registration::allocate_producer_id_block(&zookeeper, broker).await?) })
+    }
+}
+
+/// Blocks from the controller, which knows that they are for a broker that lives (KIP-730, class `RPCProducerIdManager`).
+pub struct ControllerProducerIdBlocks {
+    broker_epoch: Arc<AtomicI64>,
+    /// Set as soon as this broker has one: coordinators are made before it.
+    client: OnceLock<ControllerClient>,
+}
+
+impl ControllerProducerIdBlocks {
+    pub fn new(broker_epoch: Arc<AtomicI64>) -> Arc<ControllerProducerIdBlocks> {
+        Arc::new(ControllerProducerIdBlocks { broker_epoch, client: OnceLock::new() })
+    }
+
+    pub fn ask(&self, client: ControllerClient) {
+        let _ = self.client.set(client);
+    }
+}
+
+impl ProducerIdBlocks for ControllerProducerIdBlocks {
+    fn next_block(&self) -> BlockFuture {
+        let epoch = BrokerEpoch(self.broker_epoch.load(Ordering::Acquire));
+        let client = self.client.get().cloned();
+        Box::pin(async move {
+            let client = client.ok_or(NoBlock::Controller(ErrorCode::NotController))?;
+            client.allocate_producer_ids(epoch).await.map_err(NoBlock::Controller)
+        })
     }
 }
 
@@ -93,14 +136,20 @@ impl ProducerIdManager {
             if let Some(id) = self.take() {
                 return Ok(ProducerId(id));
             }
-            self.fetch().await.map_err(|error| {
-                tracing::warn!(%error, "no block of producer ids");
-                ErrorCode::CoordinatorLoadInProgress
-            })?;
+            let manager = self.clone();
+            let fetching = tokio::spawn(async move { manager.fetch().await });
+            match tokio::time::timeout(PATIENCE, fetching).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => {
+                    tracing::warn!(%error, "no block of producer ids");
+                    return Err(ErrorCode::CoordinatorLoadInProgress);
+                }
+                Ok(Err(_)) | Err(_) => return Err(ErrorCode::CoordinatorLoadInProgress),
+            }
         }
     }
 
-    async fn fetch(&self) -> Result<(), ZkError> {
+    async fn fetch(&self) -> Result<(), NoBlock> {
         let _one = self.fetching.lock().await;
         if !self.ids.lock().runs_low() {
             return Ok(());
@@ -125,7 +174,7 @@ mod tests {
             let mut state = self.0.lock();
             state.0 += 1;
             if state.0.is_multiple_of(3) {
-                return Box::pin(std::future::ready(Err(ZkError::SessionExpired)));
+                return Box::pin(std::future::ready(Err(ZkError::SessionExpired.into())));
             }
             state.1 = ProducerIdBlock::after(state.1, BrokerId(1));
             let block = state.1.expect("ids are left");
