@@ -1,16 +1,22 @@
 //! The broker's side of control requests, and the way of records through a partition: a real log, no network.
 
-use ottla::base::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, TopicId, TopicPartition};
+use ottla::base::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, PartitionEpoch, TopicId, TopicPartition};
 use ottla::config::{BrokerConfig, LogConfig};
 use ottla::log::{AppendOrigin, LogManager};
 use ottla::record::{BatchBuilder, ValidatedRecords};
 use ottla::replica::fetch::{FetchLimits, Isolation};
 use ottla::replica::fetch_session::FetchPartition;
 use ottla::replica::fetcher::{LeaderEndpoint, Leaders};
-use ottla::replica::{LeadershipListener, MetadataCache, ReplicaError, ReplicaManager, ReplicaParts, TopicConfigs};
+use ottla::replica::partition::FollowerSays;
+use ottla::replica::{
+    AlterAnswer, AlterPartition, AlteredPartition, LeadershipListener, MetadataCache, PartitionAlterer, ReplicaError,
+    ReplicaManager, ReplicaParts, TopicConfigs,
+};
 use ottla::wire::messages::leader_and_isr_request::{LeaderAndIsrPartitionState, LeaderAndIsrTopicState};
 use ottla::wire::messages::stop_replica_request::{StopReplicaPartitionState, StopReplicaTopicState};
-use ottla::wire::messages::update_metadata_request::UpdateMetadataRequest;
+use ottla::wire::messages::update_metadata_request::{
+    UpdateMetadataBroker, UpdateMetadataPartitionState, UpdateMetadataRequest, UpdateMetadataTopicState,
+};
 use ottla::wire::messages::{self, LeaderAndIsrRequest, StopReplicaRequest, TopicName};
 use ottla::wire::text;
 use std::collections::HashMap;
@@ -18,6 +24,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 
 struct NoOverrides;
 
@@ -83,10 +90,12 @@ struct Lead {
     broker_epoch: i64,
     controller_epoch: i32,
     leader_epoch: i32,
+    partition_epoch: i32,
     replicas: Vec<i32>,
 }
 
-const LEAD: Lead = Lead { broker_epoch: 10, controller_epoch: 1, leader_epoch: 0, replicas: Vec::new() };
+const LEAD: Lead =
+    Lead { broker_epoch: 10, controller_epoch: 1, leader_epoch: 0, partition_epoch: 0, replicas: Vec::new() };
 
 impl Fixture {
     /// The top-level error, or that of the one partition.
@@ -97,6 +106,7 @@ impl Fixture {
             .with_partition_index(0)
             .with_leader(messages::BrokerId(1))
             .with_leader_epoch(lead.leader_epoch)
+            .with_partition_epoch(lead.partition_epoch)
             .with_isr(ids(&[1]))
             .with_replicas(ids(&replicas));
         let topic = LeaderAndIsrTopicState::default()
@@ -184,6 +194,111 @@ async fn acks_all_needs_the_minimum_of_in_sync_replicas() {
     // With one replica assigned, one is all that can be asked for.
     assert_eq!(fixture.lead(Lead { leader_epoch: 1, ..LEAD }).await, 0);
     assert_eq!(fixture.append("a").expect("append"), 0);
+}
+
+/// A controller whose answers come when the test has them come.
+struct Held(mpsc::UnboundedSender<(AlterPartition, oneshot::Sender<AlterAnswer>)>);
+
+impl PartitionAlterer for Held {
+    fn alter(
+        &self,
+        _epoch: BrokerEpoch,
+        mut changes: Vec<AlterPartition>,
+    ) -> Pin<Box<dyn Future<Output = AlterAnswer> + Send + '_>> {
+        let (sender, answer) = oneshot::channel();
+        assert_eq!(changes.len(), 1);
+        self.0.send((changes.remove(0), sender)).expect("the test listens");
+        Box::pin(async { answer.await.unwrap_or(Err(ErrorCode::NetworkException)) })
+    }
+}
+
+fn altered(leader_epoch: i32, isr: &[i32], partition_epoch: i32) -> AlteredPartition {
+    AlteredPartition {
+        leader: BrokerId(1),
+        leader_epoch: LeaderEpoch(leader_epoch),
+        isr: isr.iter().copied().map(BrokerId).collect(),
+        is_recovering: false,
+        partition_epoch: PartitionEpoch(partition_epoch),
+    }
+}
+
+impl Fixture {
+    /// Broker 2 lives, and what the controller says of the partition.
+    async fn update(&self, news: &AlteredPartition) {
+        let ids = |ids: &[BrokerId]| ids.iter().map(|id| messages::BrokerId(id.0)).collect::<Vec<_>>();
+        let live = |id: i32| UpdateMetadataBroker::default().with_id(messages::BrokerId(id));
+        let state = UpdateMetadataPartitionState::default()
+            .with_leader(messages::BrokerId(news.leader.0))
+            .with_leader_epoch(news.leader_epoch.0)
+            .with_isr(ids(&news.isr))
+            .with_zk_version(news.partition_epoch.0)
+            .with_replicas(ids(&[BrokerId(1), BrokerId(2)]));
+        let topic = UpdateMetadataTopicState::default()
+            .with_topic_name(TopicName(text("t")))
+            .with_topic_id(self.id.0)
+            .with_partition_states(vec![state]);
+        let request = UpdateMetadataRequest::default()
+            .with_controller_epoch(1)
+            .with_broker_epoch(10)
+            .with_live_brokers(vec![live(1), live(2)])
+            .with_topic_states(vec![topic]);
+        self.replicas.update_metadata(&request).await.expect("taken");
+    }
+
+    /// Broker 2 fetches at the log's end, and so may join the ISR.
+    fn follower_catches_up(&self, leader_epoch: i32) {
+        let partition = self.replicas.partition("t", 0).expect("a partition");
+        let offset = partition.log().log_end_offset();
+        let said = FollowerSays { broker_epoch: BrokerEpoch(20), offset, log_start_offset: 0 };
+        partition.follower_fetched(BrokerId(2), LeaderEpoch(leader_epoch), said);
+    }
+
+    /// Leader epoch, partition epoch and ISR, once they are these.
+    async fn becomes(&self, wanted: (i32, i32, &[i32])) {
+        for _ in 0..1000 {
+            let now = self.replicas.partition("t", 0).expect("a partition").leadership();
+            let isr: Vec<i32> = now.isr.iter().map(|id| id.0).collect();
+            if (now.leader_epoch.0, now.partition_epoch.0, &*isr) == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never {wanted:?}: {:?}", self.replicas.partition("t", 0).expect("a partition").leadership());
+    }
+}
+
+/// KAFKA-13790: what AlterPartition answers and what LeaderAndIsr and UpdateMetadata say come on different ways, and may overtake each
+/// other. Leader epochs come first, then partition epochs; nothing goes back, and no ISR is stuck.
+#[tokio::test]
+async fn kafka_13790_answers_that_come_after_later_words_of_the_controller() {
+    let fixture = fixture();
+    let (sender, mut proposals) = mpsc::unbounded_channel();
+    fixture.replicas.start(Arc::new(Held(sender)), || {});
+    let lead = |leader_epoch, partition_epoch| Lead { leader_epoch, partition_epoch, replicas: vec![1, 2], ..LEAD };
+    assert_eq!(fixture.lead(lead(1, 10)).await, 0);
+    fixture.update(&altered(1, &[1], 10)).await;
+    fixture.follower_catches_up(1);
+    let (asked, answer) = proposals.recv().await.expect("a proposal");
+    assert_eq!((asked.change.leader_epoch, asked.change.partition_epoch), (LeaderEpoch(1), PartitionEpoch(10)));
+
+    // The controller agrees, and then elects this broker again; its second word comes first.
+    assert_eq!(fixture.lead(lead(2, 12)).await, 0);
+    answer.send(Ok(vec![Ok(altered(1, &[1, 2], 11))])).expect("awaited");
+    fixture.follower_catches_up(2);
+    let (asked, answer) = proposals.recv().await.expect("a proposal in the new epoch");
+    assert_eq!((asked.change.leader_epoch, asked.change.partition_epoch), (LeaderEpoch(2), PartitionEpoch(12)));
+    fixture.becomes((2, 12, &[1])).await;
+
+    // A LeaderAndIsr of before, in the epoch of now and with a partition epoch of the past, changes nothing.
+    assert_eq!(fixture.lead(lead(2, 9)).await, ErrorCode::StaleControllerEpoch.code());
+    // The proposal is refused, for the ISR has changed; and UpdateMetadata has told of this already.
+    fixture.update(&altered(2, &[1, 2], 13)).await;
+    fixture.becomes((2, 12, &[1])).await;
+    answer.send(Ok(vec![Err(ErrorCode::InvalidUpdateVersion)])).expect("awaited");
+    fixture.becomes((2, 13, &[1, 2])).await;
+    // UpdateMetadata of before the change.
+    fixture.update(&altered(2, &[1], 12)).await;
+    fixture.becomes((2, 13, &[1, 2])).await;
 }
 
 fn wanted(fetch_offset: i64, epoch: i32) -> FetchPartition {

@@ -13,19 +13,20 @@ const NOT_LEADER: i16 = 6;
 const NOT_ENOUGH_REPLICAS: i16 = 19;
 
 fn cluster() -> Cluster {
-    let cluster = Cluster::start(
-        3,
-        ZooKeeper::inside(),
-        &[
-            ("transaction.state.log.replication.factor", "3"),
-            ("transaction.state.log.num.partitions", "3"),
-            ("transaction.state.log.min.isr", "2"),
-            ("offsets.topic.replication.factor", "3"),
-            ("default.replication.factor", "3"),
-            ("num.partitions", "6"),
-            ("min.insync.replicas", "2"),
-        ],
-    );
+    cluster_with(&[])
+}
+
+fn cluster_with(more: &[(&str, &str)]) -> Cluster {
+    let all = [
+        ("transaction.state.log.replication.factor", "3"),
+        ("transaction.state.log.num.partitions", "3"),
+        ("transaction.state.log.min.isr", "2"),
+        ("offsets.topic.replication.factor", "3"),
+        ("default.replication.factor", "3"),
+        ("num.partitions", "6"),
+        ("min.insync.replicas", "2"),
+    ];
+    let cluster = Cluster::start(3, ZooKeeper::inside(), &[&all, more].concat());
     eventually("the topic exists", || {
         let controller = cluster.zookeeper.controller()?;
         create(&mut cluster.client(controller)).ok()
@@ -174,4 +175,46 @@ fn another_broker_goes_on_where_a_dead_coordinator_stopped() {
         }
         cluster.restart(dead);
     }
+}
+
+/// KAFKA-9307: the session of a coordinator ends, and once more as soon as the broker is back and takes over what it has to lead and to
+/// follow. Whatever it was told half, every transactional id has a coordinator that works afterwards.
+#[test]
+fn kafka_9307_a_session_that_ends_twice_leaves_no_coordinator_half_loaded() {
+    let mut cluster = cluster_with(&[("zookeeper.session.timeout.ms", "2000")]);
+    let alive: Vec<i32> = cluster.ids().collect();
+    // The partitions of __transaction_state have all of them.
+    let mut producers: Vec<Transactional> = (0..9).map(|number| Transactional::new(&format!("id-{number}"))).collect();
+    let write = |cluster: &Cluster, producers: &mut [Transactional], round: &str| {
+        let driver = Driver { cluster, alive: alive.clone() };
+        for (at, producer) in producers.iter_mut().enumerate() {
+            driver.init(producer);
+            driver.add(producer);
+            driver.write(producer, at as i32 % PARTITIONS, &format!("{round} {at}"));
+            driver.end(producer, true);
+        }
+    };
+    write(&cluster, &mut producers, "before");
+    let victim = cluster.partition_state("__transaction_state", 0).0;
+    let mut lives = vec![eventually("registered", || cluster.zookeeper.broker_epoch(victim))];
+    for _ in 0..2 {
+        cluster.freeze(victim);
+        eventually("the session is over", || cluster.zookeeper.broker_epoch(victim).is_none().then_some(()));
+        cluster.thaw(victim);
+        lives.push(eventually("registered again", || cluster.zookeeper.broker_epoch(victim)));
+    }
+    assert!(lives.is_sorted_by(|a, b| a < b), "{lives:?}");
+    let ids: Vec<i64> = producers.iter().map(|producer| producer.producer_id).collect();
+    write(&cluster, &mut producers, "after");
+    let same: Vec<i64> = producers.iter().map(|producer| producer.producer_id).collect();
+    assert_eq!(ids, same, "nobody was forgotten");
+    assert!(producers.iter().all(|producer| producer.epoch >= 1));
+    for partition in 0..3 {
+        eventually("the coordinators' log is in sync", || {
+            (cluster.partition_state("__transaction_state", partition).2.len() == 3).then_some(())
+        });
+    }
+    let driver = Driver { cluster: &cluster, alive: alive.clone() };
+    let committed = || driver.read(2).iter().map(Vec::len).sum::<usize>();
+    eventually("all that was committed is there", || (committed() == 18).then_some(()));
 }

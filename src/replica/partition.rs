@@ -271,8 +271,16 @@ impl Partition {
         if let Err(code) = &answer {
             tracing::info!(partition = %self.topic_partition, ?code, "the controller refused a change of the ISR");
         }
+        let image = self.around.metadata.image();
         let mut state = self.state.write();
-        let after = state.altered(token, answer);
+        let after = match state.altered(token, answer) {
+            // What a refusal waits for may have come before it (KAFKA-13790).
+            AfterAlter::Nothing => match image.partition(&self.topic_partition.topic, self.topic_partition.partition) {
+                Some(news) => state.told(as_altered(news)),
+                None => AfterAlter::Nothing,
+            },
+            after => after,
+        };
         self.settle(state, after);
     }
 
@@ -281,15 +289,8 @@ impl Partition {
         if news.leader != self.around.local || !self.is_leader() {
             return;
         }
-        let altered = AlteredPartition {
-            leader: news.leader,
-            leader_epoch: news.leader_epoch,
-            isr: news.isr.clone(),
-            is_recovering: false,
-            partition_epoch: news.partition_epoch,
-        };
         let mut state = self.state.write();
-        let after = state.told(altered);
+        let after = state.told(as_altered(news));
         self.settle(state, after);
     }
 
@@ -381,6 +382,16 @@ impl Partition {
     fn advance_high_watermark(&self, state: &IsrState) -> bool {
         let reached = self.with_circumstances(|by| state.high_watermark(by));
         reached.is_some_and(|offset| self.log.raise_high_watermark(offset))
+    }
+}
+
+fn as_altered(news: &PartitionMetadata) -> AlteredPartition {
+    AlteredPartition {
+        leader: news.leader,
+        leader_epoch: news.leader_epoch,
+        isr: news.isr.clone(),
+        is_recovering: false,
+        partition_epoch: news.partition_epoch,
     }
 }
 
