@@ -20,6 +20,7 @@ public class Driver {
     static String bootstrap;
     static Admin admin;
     static final Map<String, Load> loads = new HashMap<>();
+    static final Map<String, Znodes> watched = new HashMap<>();
 
     public static void main(String[] arguments) throws Exception {
         bootstrap = arguments[0];
@@ -94,7 +95,8 @@ public class Driver {
                 return "";
             }
             case "configs": { // TOPIC BROKER key: the value as that broker knows it
-                Map<String, Object> one = Map.of("bootstrap.servers", a[1]);
+                // The broker may have been killed.
+                Map<String, Object> one = Map.of("bootstrap.servers", a[1], "request.timeout.ms", "5000", "default.api.timeout.ms", "10000");
                 try (Admin other = Admin.create(one)) {
                     ConfigResource topic = new ConfigResource(ConfigResource.Type.TOPIC, a[0]);
                     return other.describeConfigs(List.of(topic)).all().get().get(topic).get(a[2]).value();
@@ -110,6 +112,11 @@ public class Driver {
                 return "" + loads.get(a[0]).gap();
             case "acked":
                 return "" + loads.get(a[0]).acked.size();
+            case "watch": // TOPIC ZOOKEEPER: looks at the znodes of the topic, until `watched`
+                watched.put(a[0], new Znodes(a[1], a[0]));
+                return "";
+            case "watched":
+                return watched.remove(a[0]).stop();
             case "latency": // TOPIC RECORDS_PER_SECOND RECORDS: from send to poll, 99th percentile in ms
                 return latency(a[0], Integer.parseInt(a[1]), Integer.parseInt(a[2]));
             case "stop":

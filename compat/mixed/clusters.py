@@ -41,11 +41,22 @@ def eventually(what, condition, seconds=PATIENCE):
     raise AssertionError(f"not within {seconds:.0f} s: {what}")
 
 
-class Process:
-    """A process with its log, that can be signalled."""
+def four_letters(address, word, seconds=10):
+    """What a ZooKeeper server says to one of its four letter words; nothing if it does not answer."""
+    host, _, port = address.partition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=seconds) as connection:
+            connection.sendall(word)
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+    except OSError:
+        return ""
 
-    def __init__(self, log):
-        self.log = log
+
+class Process:
+    """A process with its log, that can be signalled. `inside` is a command that runs others in another place of the network."""
+
+    def __init__(self, log, inside=()):
+        self.log, self.inside = log, inside
         self.process = None
 
     def spawn(self, command, heap=None):
@@ -53,7 +64,13 @@ class Process:
         if heap:
             environment["HEAP"] = heap
         with open(self.log, "a") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+            self.process = subprocess.Popen([*self.inside, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+
+    def freeze(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.process.send_signal(signal.SIGCONT)
 
     @property
     def alive(self):
@@ -81,9 +98,8 @@ class Broker(Process):
         self.cluster, self.id, self.kind = cluster, number, kind
         self.dir = cluster.dir / f"broker-{number}"
         self.dir.mkdir()
-        super().__init__(self.dir / "broker.log")
-        (self.port,) = probe.ports(1)
-        self.address = f"localhost:{self.port}"
+        self.address, inside = cluster.place(number)
+        super().__init__(self.dir / "broker.log", inside)
         properties = {
             "broker.id": number,
             "listeners": f"PLAINTEXT://{self.address}",
@@ -132,12 +148,6 @@ class Broker(Process):
     def kill(self):
         return self.end(signal.SIGKILL)
 
-    def freeze(self):
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self):
-        self.process.send_signal(signal.SIGCONT)
-
     def become(self, kind):
         """The other kind on the same folder."""
         self.stop()
@@ -157,21 +167,37 @@ class Cluster:
         self.binary = shell('echo "$OTTLA_BIN"')
         if "ottla" in kinds and not os.access(self.binary, os.X_OK):
             sys.exit(f"{self.binary} is missing: cargo build --release, or set OTTLA_BIN")
-        (self.zookeeper_port,) = probe.ports(1)
-        self.zookeeper_address = f"localhost:{self.zookeeper_port}"
-        self.zookeeper = Process(self.dir / "zookeeper.log")
+        self.zookeeper_address = self.place_zookeeper()
         self.brokers = {number: Broker(self, number, kind) for number, kind in enumerate(kinds, 1)}
         self.driver = None
 
+    def place(self, number):
+        """The address of a broker, and what runs a command where it is."""
+        return f"localhost:{probe.ports(1)[0]}", ()
+
+    def place_zookeeper(self):
+        self.zookeeper = Process(self.dir / "zookeeper.log")
+        return f"localhost:{probe.ports(1)[0]}"
+
+    def leave(self):
+        """Called at the end, when no process runs any more."""
+
+    def start_zookeeper(self):
+        port = self.zookeeper_address.rpartition(":")[2]
+        (self.dir / "zookeeper.properties").write_text(
+            f"dataDir={self.dir}/zookeeper\nclientPort={port}\nclientPortAddress=localhost\ntickTime=500\n"
+            "maxClientCnxns=0\nmaxSessionTimeout=60000\nadmin.enableServer=false\n4lw.commands.whitelist=*\n"
+        )
+        command = [SCRIPTS / "kafka", "zookeeper-server-start", self.dir / "zookeeper.properties"]
+        self.zookeeper.spawn(command, heap="192m")
+        eventually("ZooKeeper answers", lambda: self.four_letters(b"ruok") == "imok")
+
+    def processes(self):
+        return [*self.brokers.values(), self.zookeeper]
+
     def __enter__(self):
         try:
-            (self.dir / "zookeeper.properties").write_text(
-                f"dataDir={self.dir}/zookeeper\nclientPort={self.zookeeper_port}\nclientPortAddress=localhost\ntickTime=500\n"
-                "maxClientCnxns=0\nmaxSessionTimeout=60000\nadmin.enableServer=false\n4lw.commands.whitelist=*\n"
-            )
-            command = [SCRIPTS / "kafka", "zookeeper-server-start", self.dir / "zookeeper.properties"]
-            self.zookeeper.spawn(command, heap="192m")
-            eventually("ZooKeeper answers", lambda: self.four_letters(b"ruok") == "imok")
+            self.start_zookeeper()
             first, *others = self.brokers.values()
             first.start()
             eventually("a controller", self.controller)
@@ -187,10 +213,11 @@ class Cluster:
     def __exit__(self, kind, *_):
         if self.driver:
             self.driver.close()
-        for process in [*self.brokers.values(), self.zookeeper]:
+        for process in self.processes():
             if process.alive:
                 process.process.send_signal(signal.SIGCONT)
                 process.end(signal.SIGKILL)
+        self.leave()
         if self.keep or kind is not None:
             print(f"# the cluster's folder: {self.dir}", flush=True)
         else:
@@ -204,12 +231,7 @@ class Cluster:
         return self.brokers[number]
 
     def four_letters(self, word):
-        try:
-            with socket.create_connection(("localhost", self.zookeeper_port), timeout=10) as connection:
-                connection.sendall(word)
-                return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
-        except OSError:
-            return ""
+        return four_letters(self.zookeeper_address, word)
 
     def ephemerals(self):
         """The ephemeral znodes of each session."""
@@ -291,11 +313,11 @@ class Driver:
 
     def __init__(self, bootstrap, log):
         libs, target = shell("kafka_libs; echo $KAFKA_LIBS"), Path(shell("echo $TARGET")) / "compat" / "mixed"
-        source, compiled = HERE / "Driver.java", target / "Driver.class"
-        if not compiled.exists() or compiled.stat().st_mtime < source.stat().st_mtime:
+        sources, compiled = sorted(HERE.glob("*.java")), target / "Driver.class"
+        if not compiled.exists() or compiled.stat().st_mtime < max(source.stat().st_mtime for source in sources):
             shell("need javac default-jdk-headless")
             target.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["javac", "-nowarn", "-d", target, "-cp", f"{libs}/*", source], check=True)
+            subprocess.run(["javac", "-nowarn", "-d", target, "-cp", f"{libs}/*", *sources], check=True)
         command = ["java", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData",
                    f"-Dlog4j.configuration=file:{SCRIPTS}/kafka-jars/tools-log4j.properties", "-cp", f"{target}:{libs}/*", "Driver"]
         self.process = subprocess.Popen([*command, bootstrap], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
