@@ -5,6 +5,7 @@
 //! registration ends.
 
 pub mod check;
+mod coordinator_log;
 mod coordinators;
 mod descriptors;
 mod dynamic_configs;
@@ -12,12 +13,12 @@ mod gate;
 pub mod guardian;
 mod identity;
 mod local_channel;
+mod markers;
 mod remote_channel;
 mod replication;
 mod shutdown;
 mod signals;
 mod start;
-mod transactions;
 
 pub use start::BrokerError;
 

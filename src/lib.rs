@@ -12,6 +12,7 @@
 //! | [`api`] | one file an API; `table.rs` lists them all, `error.rs` maps every error to Kafka's codes |
 //! | [`group`] | the group coordinator: classic groups, committed offsets |
 //! | [`transaction`] | the transaction coordinator: transactional ids, markers, verification; producer ids |
+//! | [`coordinator`] | what both coordinators have in common: a pure machine over a partition of a topic, its log and its clients |
 //! | [`controller`] | election, partition and replica states, topic creation and deletion |
 //! | [`replica`] | partitions as this broker has them, waiting requests, fetch sessions, the metadata cache |
 //! | [`peer`] | connections to other brokers: requests out, answers in |
@@ -47,6 +48,8 @@ pub mod api;
 
 pub mod group;
 pub mod transaction;
+
+pub mod coordinator;
 
 pub mod controller;
 pub mod replica;

@@ -2,7 +2,8 @@
 //! producers number their batches under.
 //!
 //! Each partition of `__transaction_state` holds the transactional ids that hash to it; the leader of the partition coordinates
-//! them. [`TransactionShard`] is that coordinator as a pure machine, [`TransactionCoordinator`] drives the shards of this broker.
+//! them. [`TransactionShard`] is that coordinator as a pure machine, [`TransactionCoordinator`] the shards of this broker as
+//! requests see them.
 //!
 //! Invariants: no two producers of a cluster ever get the same id, whatever fails: a block of ids belongs to the broker that wrote it
 //! into ZooKeeper, and what a broker did not use of it is lost when it stops. A decision to commit or abort is in the log before
@@ -17,7 +18,6 @@ mod init;
 mod log;
 mod markers;
 pub mod message;
-mod partition;
 pub mod producer_ids;
 pub mod records;
 pub mod shard;
@@ -27,7 +27,6 @@ pub mod view;
 
 pub use answer::Answer;
 pub use coordinator::TransactionCoordinator;
-pub use log::{Committed, LoadError, TransactionsLog};
 pub use markers::{Delivery, MarkerSender};
 pub use producer_ids::{ControllerProducerIdBlocks, ProducerIdBlocks, ProducerIdManager, ZkProducerIdBlocks};
 pub use shard::{TransactionConfig, TransactionShard};

@@ -13,6 +13,7 @@ const ROOMS: &[&str] = &[
     "quota",
     "group",
     "transaction",
+    "coordinator",
     "controller",
     "replica",
     "peer",

@@ -3,34 +3,27 @@
 
 use super::Services;
 use super::group_fields::shared;
-use super::transaction_fields::{code_of, fenced};
+use super::transaction_fields::reply_code;
 use crate::base::topic_name::CONSUMER_OFFSETS;
-use crate::base::{ErrorCode, ProducerEpoch, ProducerId, TopicPartition};
+use crate::base::{ProducerEpoch, ProducerId, TopicPartition};
 use crate::transaction::message::AddRequest;
 use crate::wire::messages::{AddOffsetsToTxnRequest, AddOffsetsToTxnResponse};
-use crate::wire::{Outcome, Reply, Request, WireError};
+use crate::wire::{Outcome, Request, WireError};
 use std::sync::Arc;
-
-/// First version that knows PRODUCER_FENCED.
-const PRODUCER_FENCED_SINCE: i16 = 2;
 
 pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, WireError> {
     let body: AddOffsetsToTxnRequest = request.decode()?;
-    let header = request.header;
-    let add = AddRequest {
+    let added = services.transactions.add(AddRequest {
         id: shared(&body.transactional_id.0),
         producer_id: ProducerId(body.producer_id.0),
         producer_epoch: ProducerEpoch(body.producer_epoch),
         partitions: vec![TopicPartition::new(CONSUMER_OFFSETS, services.groups.partition_for(&body.group_id))],
-    };
-    Ok(services
-        .transactions
-        .add(add)
-        .reply(move |answer| Reply::or_close(&header, &response(code_of(answer), header.version))))
+    });
+    Ok(reply_code(request.header, added, response))
 }
 
-fn response(error: ErrorCode, version: i16) -> AddOffsetsToTxnResponse {
-    AddOffsetsToTxnResponse::default().with_error_code(fenced(version, PRODUCER_FENCED_SINCE, error).code())
+fn response(code: i16) -> AddOffsetsToTxnResponse {
+    AddOffsetsToTxnResponse::default().with_error_code(code)
 }
 
 #[cfg(test)]
@@ -39,11 +32,9 @@ mod tests {
     use crate::wire::encode;
 
     #[test]
-    fn every_version_encodes_and_knows_its_codes() {
+    fn every_version_encodes() {
         for version in 0..=4 {
-            let fenced = response(ErrorCode::ProducerFenced, version);
-            assert!(encode(&fenced, version).is_ok(), "version {version}");
-            assert_eq!(fenced.error_code, if version < 2 { 47 } else { 90 });
+            assert!(encode(&response(47), version).is_ok(), "version {version}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Services;
 use super::group_fields::shared;
-use super::transaction_fields::{code_of, fenced};
+use super::transaction_fields::{PRODUCER_FENCED_SINCE, fenced};
 use crate::base::{ErrorCode, ProducerEpoch, ProducerId, TopicPartition};
 use crate::replica::MetadataImage;
 use crate::transaction::Answer;
@@ -16,15 +16,13 @@ use crate::wire::messages::{AddPartitionsToTxnRequest, AddPartitionsToTxnRespons
 use crate::wire::{Outcome, Reply, Request, WireError};
 use std::sync::Arc;
 
-/// First version that knows PRODUCER_FENCED.
-const PRODUCER_FENCED_SINCE: i16 = 2;
 /// First version for brokers.
 const BATCHED: i16 = 4;
 
 /// The answer for one transaction: a code each partition, or one for all that is still to come.
 enum Added {
     Codes(Vec<ErrorCode>),
-    All(Answer),
+    All(Answer<ErrorCode>),
 }
 
 pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, WireError> {
@@ -44,7 +42,7 @@ pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, Wir
         for (transaction, added) in answers {
             let codes = match added {
                 Added::Codes(codes) => codes,
-                Added::All(answer) => vec![code_of(answer.get().await); count(&transaction)],
+                Added::All(answer) => vec![answer.get().await; count(&transaction)],
             };
             results.push(result(transaction, &codes, header.version));
         }

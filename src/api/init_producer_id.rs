@@ -4,7 +4,7 @@ use super::Services;
 use super::group_fields::shared;
 use super::transaction_fields::fenced;
 use crate::base::{ErrorCode, ProducerEpoch, ProducerId};
-use crate::transaction::message::{InitRequest, InitResponse, Response};
+use crate::transaction::message::{InitRequest, InitResponse};
 use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse};
 use crate::wire::{Outcome, Reply, Request, WireError};
 use std::sync::Arc;
@@ -32,13 +32,7 @@ pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, Wir
         }));
     };
     let init = InitRequest { id: shared(&id.0), timeout_ms: body.transaction_timeout_ms, expected };
-    Ok(services.transactions.init(init).reply(move |answer| {
-        let given = match answer {
-            Response::Init(given) => given,
-            Response::Done(error) => Err(error),
-        };
-        Reply::or_close(&header, &response(given, version))
-    }))
+    Ok(services.transactions.init(init).reply(move |given| Reply::or_close(&header, &response(given, version))))
 }
 
 fn response(given: InitResponse, version: i16) -> InitProducerIdResponse {

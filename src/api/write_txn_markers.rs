@@ -6,11 +6,11 @@ use super::{Services, error};
 use crate::base::time::wall_ms;
 use crate::base::topic_name::CONSUMER_OFFSETS;
 use crate::base::{ErrorCode, ProducerEpoch, ProducerId, TopicPartition};
+use crate::coordinator::Committed;
 use crate::group::GroupCoordinator;
 use crate::log::AppendOrigin;
 use crate::record::{EndTxnMarker, ValidatedRecords};
 use crate::replica::{Partition, ReplicaError, ReplicaManager, wait_committed};
-use crate::transaction::Committed;
 use crate::transaction::message::Marker;
 use crate::wire::messages::write_txn_markers_request::WritableTxnMarker;
 use crate::wire::messages::write_txn_markers_response::{

@@ -1,84 +1,114 @@
-//! Joins the coordinators to the partitions of their topics that this broker leads.
+//! Both coordinators, joined to their topics, to each other, and to the other brokers.
 
-use crate::api::error::{of_log, of_replica};
+use super::coordinator_log::ReplicatedLog;
+use super::markers::Markers;
+use super::start::millis;
 use crate::base::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
-use crate::base::{ErrorCode, LeaderEpoch, TopicPartition};
-use crate::group::{Append, GroupCoordinator, OffsetsLog};
-use crate::log::AppendOrigin;
-use crate::record::{ValidatedBatch, ValidatedRecords};
-use crate::replica::{LeadershipListener, ReplicaManager, wait_committed};
-use crate::transaction::TransactionCoordinator;
-use bytes::Bytes;
-use std::ops::Range;
+use crate::base::{BrokerId, LeaderEpoch, TopicPartition};
+use crate::config::BrokerConfig;
+use crate::controller::{ControllerClient, ControllerHandle};
+use crate::group::GroupCoordinator;
+use crate::peer::{PeerConfig, Peers};
+use crate::replica::{LeadershipListener, MetadataCache, ReplicaManager};
+use crate::transaction::{
+    ControllerProducerIdBlocks, ProducerIdManager, TransactionCoordinator, Verifier, ZkProducerIdBlocks,
+};
+use crate::zookeeper::{Zk, ZkError};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicI64;
+use tokio::runtime::Handle;
 
-/// The log of the group coordinator, through the replica manager.
-pub struct ReplicatedOffsets {
-    pub replicas: Arc<ReplicaManager>,
-    /// `offsets.commit.timeout.ms`
-    pub timeout: Duration,
-}
-
-fn ready(result: Result<i64, ErrorCode>) -> Append {
-    Box::pin(std::future::ready(result))
-}
-
-/// Appends what a coordinator wrote. Resolves with the offset of the batch once all in-sync replicas have it.
-pub fn append_replicated(
-    replicas: &ReplicaManager,
-    topic: &str,
-    partition: i32,
-    batch: ValidatedBatch,
-    timeout: Duration,
-) -> Append {
-    let appended = replicas.partition(topic, partition).and_then(|partition| {
-        let limit = partition.log().config().max_message_bytes;
-        if batch.size_bytes() > usize::try_from(limit).unwrap_or(0) {
-            return Ok(None);
-        }
-        let info = partition.append(ValidatedRecords::from_batch(batch), AppendOrigin::Coordinator, true)?;
-        Ok(Some((partition, info)))
-    });
-    let (partition, info) = match appended {
-        Ok(Some(appended)) => appended,
-        Ok(None) => return ready(Err(ErrorCode::MessageTooLarge)),
-        Err(error) => return ready(Err(of_replica(&error))),
-    };
-    let (first, end) = (info.first_offset, info.last_offset + 1);
-    if let Some(committed) = partition.committed(end) {
-        return ready(committed.map(|()| first).map_err(|error| of_replica(&error)));
-    }
-    Box::pin(async move {
-        match wait_committed(vec![(partition, end)], timeout).await.pop().flatten() {
-            Some(Ok(())) => Ok(first),
-            Some(Err(error)) => Err(of_replica(&error)),
-            None => Err(ErrorCode::RequestTimedOut),
-        }
-    })
-}
-
-impl OffsetsLog for ReplicatedOffsets {
-    fn append(&self, partition: i32, batch: ValidatedBatch) -> Append {
-        append_replicated(&self.replicas, CONSUMER_OFFSETS, partition, batch, self.timeout)
-    }
-
-    fn bounds(&self, partition: i32) -> Option<Range<i64>> {
-        let partition = self.replicas.hosted(CONSUMER_OFFSETS, partition)?;
-        Some(partition.log().log_start_offset()..partition.log().log_end_offset())
-    }
-
-    fn read(&self, partition: i32, offset: i64, max_bytes: usize) -> Result<Bytes, ErrorCode> {
-        let partition = self.replicas.hosted(CONSUMER_OFFSETS, partition).ok_or(ErrorCode::NotLeaderOrFollower)?;
-        let end = partition.log().log_end_offset();
-        partition.log().read_bytes(offset, max_bytes, end, true).map_err(|error| of_log(&error))
-    }
-}
-
-/// Tells the coordinators which partitions are theirs.
+#[derive(Clone)]
 pub struct Coordinators {
     pub groups: Arc<GroupCoordinator>,
     pub transactions: Arc<TransactionCoordinator>,
+    pub producer_ids: Arc<ProducerIdManager>,
+    id_blocks: Arc<ControllerProducerIdBlocks>,
+    peers: Arc<Peers>,
+}
+
+impl Coordinators {
+    /// They run on `data`, and hear from now on which partitions this broker leads.
+    pub fn start(
+        config: &BrokerConfig,
+        replicas: &Arc<ReplicaManager>,
+        metadata: &Arc<MetadataCache>,
+        zookeeper: &Zk,
+        broker_epoch: Arc<AtomicI64>,
+        data: &Handle,
+    ) -> Coordinators {
+        let log = |topic| Arc::new(ReplicatedLog { topic, replicas: replicas.clone() });
+        let groups = GroupCoordinator::new(config, log(CONSUMER_OFFSETS), data.clone());
+        let id_blocks = ControllerProducerIdBlocks::new(broker_epoch);
+        let old_blocks = || ZkProducerIdBlocks { zookeeper: zookeeper.clone(), broker: BrokerId(config.broker_id) };
+        let asks_controller = config.inter_broker_protocol.asks_controller_for_producer_ids();
+        let producer_ids = ProducerIdManager::new(match asks_controller {
+            true => id_blocks.clone(),
+            false => Arc::new(old_blocks()),
+        });
+        let peers = peers(config, metadata, data);
+        let markers = Arc::new(Markers {
+            replicas: replicas.clone(),
+            groups: groups.clone(),
+            metadata: metadata.clone(),
+            peers: peers.clone(),
+            zookeeper: zookeeper.clone(),
+            protocol: config.inter_broker_protocol,
+            timeout: millis(config.request_timeout_ms),
+        });
+        let (log, ids) = (log(TRANSACTION_STATE), producer_ids.clone());
+        let transactions = TransactionCoordinator::new(config, log, markers, ids, data.clone());
+        let coordinators = Coordinators { groups, transactions, producer_ids, id_blocks, peers };
+        replicas.add_listener(Arc::new(coordinators.clone()));
+        coordinators
+    }
+
+    /// Producer ids can be had from now on: this broker has a way to the controller.
+    pub fn get_producer_ids_from(&self, controller: &ControllerClient) {
+        self.id_blocks.ask(controller.clone());
+    }
+
+    /// Takes the numbers of partitions from the topics that there are already.
+    pub async fn count_partitions(&self, controller: &ControllerHandle) -> Result<(), ZkError> {
+        if let Some((topic, _)) = controller.topic(CONSUMER_OFFSETS).await? {
+            self.groups.set_partition_count(topic.partitions.len() as i32);
+        }
+        if let Some((topic, _)) = controller.topic(TRANSACTION_STATE).await? {
+            self.transactions.set_partition_count(topic.partitions.len() as i32);
+        }
+        Ok(())
+    }
+
+    /// The way to ask whether a transaction includes a partition.
+    pub fn verifier(&self, config: &BrokerConfig, metadata: &Arc<MetadataCache>) -> Verifier {
+        Verifier {
+            transactions: self.transactions.clone(),
+            metadata: metadata.clone(),
+            peers: self.peers.clone(),
+            local: BrokerId(config.broker_id),
+            is_enabled: config.transaction_partition_verification_enable,
+        }
+    }
+
+    /// Whoever waits for a coordinator is sent elsewhere.
+    pub fn shutdown(&self) {
+        self.groups.shutdown();
+        self.transactions.shutdown();
+    }
+}
+
+/// Connections to other brokers, on the inter-broker listener.
+fn peers(config: &BrokerConfig, metadata: &Arc<MetadataCache>, data: &Handle) -> Arc<Peers> {
+    let (metadata, listener) = (metadata.clone(), config.inter_broker_listener_name.clone());
+    let peer = PeerConfig {
+        request_timeout: millis(config.request_timeout_ms),
+        ..PeerConfig::new(config.broker_id.to_string())
+    };
+    Arc::new(Peers::new(peer, data.clone(), move |broker| {
+        let image = metadata.image();
+        let endpoint = image.brokers.get(&broker)?.endpoint(&listener)?;
+        Some((endpoint.host.clone(), u16::try_from(endpoint.port).ok()?))
+    }))
 }
 
 impl LeadershipListener for Coordinators {

@@ -1,6 +1,6 @@
 //! Start-up and shutdown, step by step. What each step touches in ZooKeeper is in `zookeeper::registration`.
 
-use super::coordinators::{Coordinators, ReplicatedOffsets};
+use super::coordinators::Coordinators;
 use super::dynamic_configs::DynamicConfigs;
 use super::gate::Gate;
 use super::guardian::Guardian;
@@ -8,21 +8,14 @@ use super::identity::{self, IdentityError};
 use super::local_channel::LocalChannels;
 use super::replication;
 use super::shutdown;
-use super::transactions::{Markers, ReplicatedTransactions};
 use crate::api::{self, Services};
 use crate::base::BrokerId;
-use crate::base::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::config::{BrokerConfig, ControlledShutdownConfig};
 use crate::controller::{self, AutoTopicCreation, ControllerClient, ControllerHandle};
-use crate::group::GroupCoordinator;
 use crate::log::{LogError, LogManager, read_meta_properties, write_meta_properties};
 use crate::net::{NetError, Server};
-use crate::peer::{PeerConfig, Peers};
 use crate::replica::fetch_session::FetchSessionCache;
 use crate::replica::{MetadataCache, ReplicaManager, ReplicaParts};
-use crate::transaction::{
-    ControllerProducerIdBlocks, ProducerIdManager, TransactionCoordinator, Verifier, ZkProducerIdBlocks,
-};
 use crate::zookeeper::configs;
 use crate::zookeeper::embedded::{self, EmbeddedConfig, EmbeddedError};
 use crate::zookeeper::paths::EntityConfig;
@@ -69,9 +62,8 @@ pub struct Running {
     controller: ControllerHandle,
     controlled_shutdown: ControlledShutdownConfig,
     controller_client: ControllerClient,
-    groups: Arc<GroupCoordinator>,
+    coordinators: Coordinators,
     replicas: Arc<ReplicaManager>,
-    transactions: Arc<TransactionCoordinator>,
     /// Rung when the last log directory has failed.
     no_disk: Arc<Notify>,
     registrar: Registrar,
@@ -137,38 +129,16 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
         leaders: replication::leaders(&config, id, broker_epoch.clone(), metadata.clone()),
         replication: config.replication.clone(),
     }));
-    let offsets = ReplicatedOffsets { replicas: replicas.clone(), timeout: millis(config.offsets_commit_timeout_ms) };
-    let groups = GroupCoordinator::new(&config, Arc::new(offsets), data.clone());
-    let id_blocks = ControllerProducerIdBlocks::new(broker_epoch);
-    let producer_ids = ProducerIdManager::new(match config.inter_broker_protocol.asks_controller_for_producer_ids() {
-        true => id_blocks.clone(),
-        false => Arc::new(ZkProducerIdBlocks { zookeeper: zookeeper.clone(), broker: id }),
-    });
-    let peers = peers(&config, &metadata, data);
-    let markers = Markers {
-        replicas: replicas.clone(),
-        groups: groups.clone(),
-        metadata: metadata.clone(),
-        peers: peers.clone(),
-        zookeeper: zookeeper.clone(),
-        protocol: config.inter_broker_protocol,
-        timeout: millis(config.request_timeout_ms),
-    };
-    let transaction_log = Arc::new(ReplicatedTransactions { replicas: replicas.clone() });
-    let transactions =
-        TransactionCoordinator::new(&config, transaction_log, Arc::new(markers), producer_ids.clone(), data.clone());
-    replicas.add_listener(Arc::new(Coordinators { groups: groups.clone(), transactions: transactions.clone() }));
+    let coordinators = Coordinators::start(&config, &replicas, &metadata, &zookeeper, broker_epoch, data);
     follow_broker_epoch(&registrar, &replicas);
     let channels = Arc::new(LocalChannels {
         config: config.clone(),
         replicas: replicas.clone(),
-        groups: groups.clone(),
+        groups: coordinators.groups.clone(),
         data: data.clone(),
     });
     let controller = ControllerHandle::start(&zookeeper, &registrar, controller_settings(&config), channels);
-    if let Some((topic, _)) = controller.topic(CONSUMER_OFFSETS).await? {
-        groups.set_partition_count(topic.partitions.len() as i32);
-    }
+    coordinators.count_partitions(&controller).await?;
     let no_disk = Arc::new(Notify::new());
     let dir_failed = {
         let (zookeeper, logs, no_disk) = (zookeeper.clone(), logs.clone(), no_disk.clone());
@@ -178,32 +148,22 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
         }
     };
     let controller_client = replication::controller_client(&config, id, &controller, &metadata);
-    id_blocks.ask(controller_client.clone());
+    coordinators.get_producer_ids_from(&controller_client);
     replicas.start(Arc::new(replication::Alterer(controller_client.clone())), dir_failed);
-    if let Some((topic, _)) = controller.topic(TRANSACTION_STATE).await? {
-        transactions.set_partition_count(topic.partitions.len() as i32);
-    }
-    let verifier = Verifier {
-        transactions: transactions.clone(),
-        metadata: metadata.clone(),
-        peers,
-        local: id,
-        is_enabled: config.transaction_partition_verification_enable,
-    };
     let auto_creation = AutoTopicCreation::new(controller.clone(), config.clone(), metadata.clone());
     dynamic.follow(logs.clone(), replicas.clone(), controller.clone());
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let controlled_shutdown = config.controlled_shutdown;
     let services = Arc::new(Services {
+        verifier: coordinators.verifier(&config, &metadata),
         config,
         cluster_id: cluster_id.into(),
         metadata,
         replicas,
         fetch_sessions: FetchSessionCache::new(slots),
-        groups: groups.clone(),
-        transactions: transactions.clone(),
-        verifier,
-        producer_ids,
+        groups: coordinators.groups.clone(),
+        transactions: coordinators.transactions.clone(),
+        producer_ids: coordinators.producer_ids.clone(),
         controller: controller.clone(),
         auto_creation: Arc::new(auto_creation),
         zookeeper: zookeeper.clone(),
@@ -229,8 +189,7 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
         controller,
         controlled_shutdown,
         controller_client,
-        groups,
-        transactions,
+        coordinators,
         replicas,
         no_disk,
         registrar,
@@ -328,21 +287,7 @@ fn follow_broker_epoch(registrar: &Registrar, replicas: &Arc<ReplicaManager>) {
     });
 }
 
-/// Connections to other brokers for coordinators, on the inter-broker listener.
-fn peers(config: &BrokerConfig, metadata: &Arc<MetadataCache>, data: &Handle) -> Arc<Peers> {
-    let (metadata, listener) = (metadata.clone(), config.inter_broker_listener_name.clone());
-    let peer = PeerConfig {
-        request_timeout: millis(config.request_timeout_ms),
-        ..PeerConfig::new(config.broker_id.to_string())
-    };
-    Arc::new(Peers::new(peer, data.clone(), move |broker| {
-        let image = metadata.image();
-        let endpoint = image.brokers.get(&broker)?.endpoint(&listener)?;
-        Some((endpoint.host.clone(), u16::try_from(endpoint.port).ok()?))
-    }))
-}
-
-fn millis(ms: i32) -> Duration {
+pub(super) fn millis(ms: i32) -> Duration {
     Duration::from_millis(ms.max(0) as u64)
 }
 
@@ -392,9 +337,8 @@ impl Running {
             shutdown::hand_over(&self.controlled_shutdown, &self.controller_client, self.registrar.epoch()).await;
         }
         // Who waits for a rebalance is answered, so that draining does not wait for it.
-        self.groups.shutdown();
+        self.coordinators.shutdown();
         self.replicas.stop_fetching();
-        self.transactions.shutdown();
         self.server.shutdown(DRAIN).await;
         close(self.logs).await;
         self.controller.stop().await;

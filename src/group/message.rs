@@ -3,9 +3,13 @@
 //! Strings are `Arc<str>` and byte fields are copies, so that no group keeps a request's frame alive.
 
 use super::records::{CoordinatorRecord, OffsetValue};
-use crate::base::{ErrorCode, Millis, ProducerEpoch, ProducerId};
+use crate::base::{ErrorCode, ProducerEpoch, ProducerId};
+use crate::coordinator;
 use bytes::Bytes;
+use std::convert::Infallible;
 use std::sync::Arc;
+
+pub use crate::coordinator::{Now, ReplyToken, WriteToken};
 
 /// A protocol (assignor) that a member supports, with its metadata (for consumers: the subscription).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -225,14 +229,6 @@ pub struct GroupListing {
     pub state: &'static str,
 }
 
-/// Names a held reply: the driver keeps the waiting client by this number.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ReplyToken(pub u64);
-
-/// Names an append under way.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct WriteToken(pub u64);
-
 /// What goes back for a token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Response {
@@ -275,15 +271,4 @@ pub struct Batch {
 }
 
 /// What a shard wants done, in order.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Effect {
-    Reply(ReplyToken, Response),
-    Append(WriteToken, Arc<Batch>),
-}
-
-/// `Millis` of both clocks: deadlines use the monotonic one, records and retention the wall clock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Now {
-    pub monotonic_ms: Millis,
-    pub wall_ms: Millis,
-}
+pub type Effect = coordinator::Effect<Response, Arc<Batch>, Infallible>;

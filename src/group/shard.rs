@@ -26,7 +26,9 @@ pub struct GroupConfig {
     pub offset_metadata_max_bytes: usize,
     pub offsets_retention_ms: Millis,
     pub offsets_retention_check_interval_ms: Millis,
-    /// Of batches that the driver makes of records.
+    /// How long commits wait for the replicas.
+    pub commit_timeout_ms: i32,
+    /// Of batches that are made of records.
     pub compression: Compression,
 }
 
@@ -71,7 +73,8 @@ impl Step<'_> {
     }
 
     pub fn append(&mut self, batch: Batch, purpose: Purpose) -> WriteToken {
-        let (token, batch) = self.writes.begin(batch, purpose);
+        let batch = Arc::new(batch);
+        let token = self.writes.begin(batch.clone(), purpose);
         self.effects.push(Effect::Append(token, batch));
         token
     }

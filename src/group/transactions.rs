@@ -3,7 +3,7 @@
 //! Invariant: a marker acts on all offsets of its producer that stand before it in the log: on those that are still being
 //! replicated when the marker is reported it acts as soon as they are applied.
 
-use super::message::{Effect, ReplyToken, Response, WriteToken};
+use super::message::{Batch, Effect, ReplyToken, Response, WriteToken};
 use super::shard::GroupShard;
 use crate::base::{ErrorCode, ProducerId};
 use std::collections::{BTreeSet, HashMap};
@@ -48,7 +48,8 @@ impl GroupShard {
         producer: ProducerId,
         commit: bool,
     ) {
-        if let Some(after) = self.writes.last_of(producer) {
+        let is_of = |batch: &Arc<Batch>| batch.transaction.is_some_and(|(id, _)| id == producer);
+        if let Some(after) = self.writes.last(is_of) {
             return self.transactions.early.push(EarlyMarker { after, producer, commit, reply });
         }
         self.replay_marker(producer, commit);

@@ -1,12 +1,12 @@
-//! Appends under way: what each is for, and what happens when it ends.
+//! What each append under way is for, and what happens when it ends.
 //!
 //! Invariant: appends end in the order in which they began, so that memory takes the records in the order of the log.
 
 use super::message::{Batch, CommitResponse, Effect, Now, OffsetDeleteResponse, ReplyToken, Response, WriteToken};
 use super::shard::GroupShard;
 use super::{commit, join, rebalance};
-use crate::base::{ErrorCode, ProducerId};
-use std::collections::BTreeMap;
+use crate::base::ErrorCode;
+use crate::coordinator;
 use std::sync::Arc;
 
 /// What an append is for: decides what happens when it ends.
@@ -28,42 +28,7 @@ pub(super) enum Purpose {
     Housekeeping { group: Arc<str> },
 }
 
-#[derive(Clone)]
-pub(super) struct OpenWrite {
-    pub batch: Arc<Batch>,
-    purpose: Purpose,
-}
-
-#[derive(Clone, Default)]
-pub(super) struct Writes {
-    last_token: u64,
-    open: BTreeMap<WriteToken, OpenWrite>,
-}
-
-impl Writes {
-    pub fn begin(&mut self, batch: Batch, purpose: Purpose) -> (WriteToken, Arc<Batch>) {
-        self.last_token += 1;
-        let token = WriteToken(self.last_token);
-        let batch = Arc::new(batch);
-        self.open.insert(token, OpenWrite { batch: batch.clone(), purpose });
-        (token, batch)
-    }
-
-    pub fn batch(&self, token: WriteToken) -> Option<&Batch> {
-        self.open.get(&token).map(|write| &*write.batch)
-    }
-
-    /// The newest append under way that is part of a producer's transaction.
-    pub fn last_of(&self, producer: ProducerId) -> Option<WriteToken> {
-        let is_of = |write: &OpenWrite| write.batch.transaction.is_some_and(|(id, _)| id == producer);
-        self.open.iter().rev().find(|(_, write)| is_of(write)).map(|(token, _)| *token)
-    }
-
-    /// All that is under way, when nobody will hear of it any longer.
-    pub fn abandon(self) -> impl Iterator<Item = Purpose> {
-        self.open.into_values().map(|write| write.purpose)
-    }
-}
+pub(super) type Writes = coordinator::Writes<Arc<Batch>, Purpose>;
 
 impl GroupShard {
     pub(super) fn appended(
@@ -73,7 +38,7 @@ impl GroupShard {
         token: WriteToken,
         result: Result<i64, ErrorCode>,
     ) {
-        let Some(OpenWrite { batch, purpose }) = self.writes.open.remove(&token) else { return };
+        let Some((batch, purpose)) = self.writes.end(token) else { return };
         if let Ok(base_offset) = result {
             let batch = Arc::unwrap_or_clone(batch);
             let producer = batch.transaction.map(|(producer, _)| producer);

@@ -3,7 +3,7 @@
 //! Invariant: an epoch is given to one producer only, and from then on every lower one is refused.
 
 use super::end;
-use super::message::{Effect, InitRequest, ReplyToken};
+use super::message::{Errand, InitRequest, ReplyToken};
 use super::records::TransactionValue;
 use super::shard::{Asker, Purpose, Step};
 use super::state::{LAST_EPOCH, Status, Transaction};
@@ -37,7 +37,7 @@ pub(super) fn init(
     if request.timeout_ms <= 0 || request.timeout_ms > step.config.max_timeout_ms {
         return step.init(token, Err(ErrorCode::InvalidTransactionTimeout));
     }
-    let Some(transaction) = transaction else { return step.effect(Effect::Allocate(token, request)) };
+    let Some(transaction) = transaction else { return step.errand(Errand::Allocate(token, request)) };
     let current = (transaction.stored.producer_id, transaction.stored.producer_epoch);
     let next = |producer_id, producer_epoch| TransactionValue {
         producer_id,
@@ -52,7 +52,7 @@ pub(super) fn init(
         Decision::Refuse(error) => return step.init(token, Err(error)),
         Decision::Fence => return end::fence_and_abort(step, &request.id, transaction, Asker::Init(token)),
         Decision::NewProducerId => {
-            let Some(producer_id) = allocated else { return step.effect(Effect::Allocate(token, request)) };
+            let Some(producer_id) = allocated else { return step.errand(Errand::Allocate(token, request)) };
             let previous_epoch = if request.expected.is_some() { current.1 } else { ProducerEpoch::NONE };
             (next(producer_id, ProducerEpoch(0)), current.0, previous_epoch)
         }

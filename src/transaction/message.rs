@@ -2,7 +2,10 @@
 
 use super::records::TransactionRecord;
 use crate::base::{ErrorCode, Millis, ProducerEpoch, ProducerId, TopicPartition};
+use crate::coordinator;
 use std::sync::Arc;
+
+pub use crate::coordinator::{Now, ReplyToken, WriteToken};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct InitRequest {
@@ -29,14 +32,6 @@ pub struct EndRequest {
     pub producer_epoch: ProducerEpoch,
     pub commit: bool,
 }
-
-/// Names a held reply: the driver keeps the waiting client by this number.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ReplyToken(pub u64);
-
-/// Names an append under way.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct WriteToken(pub u64);
 
 /// Names the end of one transaction, from its decision to its last marker.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -95,20 +90,14 @@ pub struct Batch {
     pub timeout_ms: Millis,
 }
 
-/// What a shard wants done, in order.
+/// What leads a shard elsewhere.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Effect {
-    Reply(ReplyToken, Response),
-    Append(WriteToken, Batch),
+pub enum Errand {
     /// A producer id is needed: the request comes back with one, or is refused if there is none.
     Allocate(ReplyToken, InitRequest),
     /// The id of the transaction, the marker, and where to write it.
     Send(MarkersToken, Arc<str>, Marker, Vec<TopicPartition>),
 }
 
-/// `Millis` of both clocks: time-outs use the monotonic one, records and expiry the wall clock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Now {
-    pub monotonic_ms: Millis,
-    pub wall_ms: Millis,
-}
+/// What a shard wants done, in order.
+pub type Effect = coordinator::Effect<Response, Batch, Errand>;

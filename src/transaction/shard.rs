@@ -6,12 +6,13 @@
 //! that is being fenced: it counts from the decision on, and if the record of it is lost, nobody has seen the new epoch.
 
 use super::message::{
-    Batch, Effect, Event, Marker, MarkerOutcome, MarkersToken, Now, ReplyToken, Response, WriteToken,
+    Batch, Effect, Errand, Event, Marker, MarkerOutcome, MarkersToken, Now, ReplyToken, Response, WriteToken,
 };
 use super::records::{TransactionRecord, TransactionValue};
 use super::state::{Markers, Pending, Status, Transaction};
 use super::{add, end, expiry, init};
 use crate::base::{ErrorCode, Millis, ProducerEpoch, ProducerId, TimerQueue, TopicPartition};
+use crate::coordinator::Writes;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -55,25 +56,13 @@ pub(super) enum Purpose {
     Expire,
 }
 
-#[derive(Clone)]
-struct OpenWrite {
-    batch: Batch,
-    purpose: Purpose,
-}
-
-#[derive(Clone, Default)]
-pub(super) struct Writes {
-    last_token: u64,
-    open: HashMap<WriteToken, OpenWrite>,
-}
-
 /// One step's view of the shard beside the transaction at hand.
 pub(super) struct Step<'a> {
     pub now: Now,
     pub config: &'a TransactionConfig,
     pub timers: &'a mut TimerQueue<TimerKey>,
     coordinator_epoch: i32,
-    writes: &'a mut Writes,
+    writes: &'a mut Writes<Batch, Purpose>,
     effects: &'a mut Vec<Effect>,
 }
 
@@ -86,20 +75,14 @@ impl Step<'_> {
         self.effects.push(Effect::Reply(token, Response::Done(error)));
     }
 
-    pub fn effect(&mut self, effect: Effect) {
-        self.effects.push(effect);
-    }
-
-    fn next_token(&mut self) -> u64 {
-        self.writes.last_token += 1;
-        self.writes.last_token
+    pub fn errand(&mut self, errand: Errand) {
+        self.effects.push(Effect::Errand(errand));
     }
 
     pub fn append(&mut self, records: Vec<TransactionRecord>, timeout_ms: i32, purpose: Purpose) -> WriteToken {
-        let token = WriteToken(self.next_token());
         let batch = Batch { records, timeout_ms: timeout_ms.into() };
-        self.effects.push(Effect::Append(token, batch.clone()));
-        self.writes.open.insert(token, OpenWrite { batch, purpose });
+        let token = self.writes.begin(batch.clone(), purpose);
+        self.effects.push(Effect::Append(token, batch));
         token
     }
 
@@ -112,7 +95,7 @@ impl Step<'_> {
 
     /// Sends markers to all partitions of a decided transaction.
     fn begin_markers(&mut self, id: &Arc<str>, transaction: &mut Transaction) {
-        let token = MarkersToken(self.next_token());
+        let token = MarkersToken(self.writes.next_token());
         let missing = transaction.stored.partitions.clone();
         let partitions = missing.iter().cloned().collect();
         let markers = Markers { token, missing, failed: Default::default(), is_fenced: false };
@@ -138,7 +121,7 @@ impl Step<'_> {
             commit,
             coordinator_epoch: self.coordinator_epoch,
         };
-        self.effects.push(Effect::Send(token, id.clone(), marker, partitions));
+        self.errand(Errand::Send(token, id.clone(), marker, partitions));
     }
 
     pub fn retry_markers(&mut self, id: &Arc<str>) {
@@ -154,7 +137,7 @@ pub struct TransactionShard {
     coordinator_epoch: i32,
     transactions: HashMap<Arc<str>, Transaction>,
     timers: TimerQueue<TimerKey>,
-    writes: Writes,
+    writes: Writes<Batch, Purpose>,
 }
 
 impl TransactionShard {
@@ -328,7 +311,7 @@ impl TransactionShard {
     }
 
     fn appended(&mut self, now: Now, effects: &mut Vec<Effect>, token: WriteToken, result: Result<(), ErrorCode>) {
-        let Some(OpenWrite { batch, purpose }) = self.writes.open.remove(&token) else { return };
+        let Some((batch, purpose)) = self.writes.end(token) else { return };
         let error = result.err().map(store_error);
         let ids: Vec<Arc<str>> = batch.records.iter().map(|record| record.id.clone()).collect();
         if error.is_none() {
@@ -375,8 +358,8 @@ impl TransactionShard {
     /// The partition has another leader now: nobody here can answer those who wait.
     pub fn unload(self, effects: &mut Vec<Effect>) {
         const GONE: ErrorCode = ErrorCode::NotCoordinator;
-        for write in self.writes.open.into_values() {
-            let (token, response) = match write.purpose {
+        for purpose in self.writes.abandon() {
+            let (token, response) = match purpose {
                 Purpose::Init { reply, .. } => (reply, Response::Init(Err(GONE))),
                 Purpose::Add { reply } => (reply, Response::Done(GONE)),
                 Purpose::Decide { asker: Asker::Client(reply) } => (reply, Response::Done(GONE)),

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use ottla::base::{ErrorCode, LeaderEpoch, ProducerEpoch, ProducerId, TopicPartition};
 use ottla::config::BrokerConfig;
+use ottla::coordinator::{Append, Committed, CoordinatorLog};
 use ottla::group::message::{
     CommitRequest, CommitTopic, FetchTopics, HeartbeatRequest, JoinRequest, Protocol, SyncRequest,
 };
 use ottla::group::records::{CoordinatorRecord, OffsetValue};
-use ottla::group::{Answer, Append, GroupCoordinator, OffsetsLog, partition_of};
+use ottla::group::{Answer, GroupCoordinator, partition_of};
 use ottla::record::{BatchBuilder, BatchHeader, EndTxnMarker, ValidatedBatch};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -42,8 +43,8 @@ impl MemoryLog {
     }
 }
 
-impl OffsetsLog for MemoryLog {
-    fn append(&self, partition: i32, batch: ValidatedBatch) -> Append {
+impl CoordinatorLog for MemoryLog {
+    fn append(&self, partition: i32, _: Option<LeaderEpoch>, batch: ValidatedBatch, _: Duration) -> Append {
         let base = self.put(partition, batch);
         let held = self.0.lock().expect("disk").held.as_mut().map(|held| {
             let (sender, receiver) = oneshot::channel();
@@ -56,6 +57,10 @@ impl OffsetsLog for MemoryLog {
             }
             Ok(base)
         })
+    }
+
+    fn committed(&self, _: i32, _: i64) -> Committed {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn bounds(&self, partition: i32) -> Option<Range<i64>> {

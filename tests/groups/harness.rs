@@ -26,6 +26,7 @@ pub fn config() -> GroupConfig {
         offset_metadata_max_bytes: 16,
         offsets_retention_ms: 7 * 24 * 3600 * 1000,
         offsets_retention_check_interval_ms: 600_000,
+        commit_timeout_ms: 5_000,
         compression: Compression::None,
     }
 }

@@ -2,8 +2,8 @@
 
 use ottla::base::{ErrorCode, ProducerEpoch, ProducerId, TopicPartition};
 use ottla::transaction::message::{
-    AddRequest, Batch, Effect, EndRequest, Event, InitRequest, InitResponse, Marker, MarkerOutcome, MarkersToken, Now,
-    ReplyToken, Response, WriteToken,
+    AddRequest, Batch, Effect, EndRequest, Errand, Event, InitRequest, InitResponse, Marker, MarkerOutcome,
+    MarkersToken, Now, ReplyToken, Response, WriteToken,
 };
 use ottla::transaction::records::TransactionRecord;
 use ottla::transaction::{TransactionConfig, TransactionShard};
@@ -100,11 +100,11 @@ impl Harness {
                         self.complete(Ok(()));
                     }
                 }
-                Effect::Allocate(token, request) => {
+                Effect::Errand(Errand::Allocate(token, request)) => {
                     self.next_producer_id += 1;
                     self.event(Event::Init(token, request, Some(ProducerId(self.next_producer_id))));
                 }
-                Effect::Send(token, id, marker, partitions) => {
+                Effect::Errand(Errand::Send(token, id, marker, partitions)) => {
                     self.sent.push_back(Sent { token, id, marker, partitions });
                 }
             }

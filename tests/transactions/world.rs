@@ -5,8 +5,8 @@ use super::harness::{ID, TIMEOUT_MS, config};
 use ottla::base::{ErrorCode, ProducerEpoch, ProducerId, TopicPartition};
 use ottla::transaction::TransactionShard;
 use ottla::transaction::message::{
-    AddRequest, Batch, Effect, EndRequest, Event, InitRequest, Marker, MarkerOutcome, MarkersToken, Now, ReplyToken,
-    Response, WriteToken,
+    AddRequest, Batch, Effect, EndRequest, Errand, Event, InitRequest, Marker, MarkerOutcome, MarkersToken, Now,
+    ReplyToken, Response, WriteToken,
 };
 use ottla::transaction::records::TransactionRecord;
 use ottla::transaction::state::{Pending, Status};
@@ -327,8 +327,10 @@ impl World {
             match effect {
                 Effect::Reply(token, response) => self.reply(token, response),
                 Effect::Append(token, batch) => self.pending.push_back((token, batch)),
-                Effect::Allocate(token, request) => self.event(Event::Init(token, request, Some(PRODUCER_ID))),
-                Effect::Send(token, _, marker, partitions) => {
+                Effect::Errand(Errand::Allocate(token, request)) => {
+                    self.event(Event::Init(token, request, Some(PRODUCER_ID)));
+                }
+                Effect::Errand(Errand::Send(token, _, marker, partitions)) => {
                     for partition in partitions {
                         let coordinator = self.shard.coordinator_epoch();
                         let partition = number(&partition);

@@ -1,72 +1,22 @@
-//! Joins the transaction coordinator to `__transaction_state`, and its markers to the leaders of partitions.
+//! The way of the transaction coordinator's markers to the leaders of partitions (class `TransactionMarkerChannelManager`).
 
-use super::coordinators::append_replicated;
-use crate::api::error::of_log;
 use crate::api::write_txn_markers;
-use crate::base::topic_name::TRANSACTION_STATE;
-use crate::base::{BrokerId, ErrorCode, LeaderEpoch, TopicPartition};
+use crate::base::{BrokerId, ErrorCode, TopicPartition};
 use crate::config::InterBrokerProtocol;
+use crate::coordinator::Committed;
 use crate::group::GroupCoordinator;
 use crate::peer::{Peer, PeerError, Peers};
-use crate::record::ValidatedBatch;
-use crate::replica::{MetadataCache, ReplicaError, ReplicaManager, wait_committed};
+use crate::replica::{MetadataCache, ReplicaManager};
 use crate::transaction::message::{Marker, MarkerOutcome};
-use crate::transaction::{Committed, Delivery, MarkerSender, TransactionsLog};
+use crate::transaction::{Delivery, MarkerSender};
 use crate::wire::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
 use crate::wire::messages::{TopicName, WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 use crate::wire::text;
 use crate::zookeeper::{Zk, paths};
-use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::future::ready;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// The log of the coordinator, through the replica manager.
-pub struct ReplicatedTransactions {
-    pub replicas: Arc<ReplicaManager>,
-}
-
-impl TransactionsLog for ReplicatedTransactions {
-    fn append(&self, partition: i32, epoch: LeaderEpoch, batch: ValidatedBatch, timeout: Duration) -> Committed {
-        // Of an epoch that has passed: what this coordinator has in memory may be old.
-        let is_leader =
-            |epoch| self.replicas.hosted(TRANSACTION_STATE, partition).map(|p| p.leader_epoch()) == Some(epoch);
-        if !is_leader(epoch) {
-            return Box::pin(ready(Err(ErrorCode::NotLeaderOrFollower)));
-        }
-        let appended = append_replicated(&self.replicas, TRANSACTION_STATE, partition, batch, timeout);
-        Box::pin(async move { appended.await.map(drop) })
-    }
-
-    fn committed(&self, partition: i32, offset: i64) -> Committed {
-        let found = self.replicas.hosted(TRANSACTION_STATE, partition);
-        Box::pin(async move {
-            let partition = found.ok_or(ErrorCode::NotLeaderOrFollower)?;
-            loop {
-                let waited = wait_committed(vec![(partition.clone(), offset)], Duration::from_secs(3600)).await;
-                match waited.into_iter().next().flatten() {
-                    // All that are in sync have it, though they are few.
-                    Some(Ok(()) | Err(ReplicaError::NotEnoughReplicas { .. })) => return Ok(()),
-                    Some(Err(_)) => return Err(ErrorCode::NotLeaderOrFollower),
-                    None => {}
-                }
-            }
-        })
-    }
-
-    fn bounds(&self, partition: i32) -> Option<Range<i64>> {
-        let partition = self.replicas.hosted(TRANSACTION_STATE, partition)?;
-        Some(partition.log().log_start_offset()..partition.log().log_end_offset())
-    }
-
-    fn read(&self, partition: i32, offset: i64, max_bytes: usize) -> Result<Bytes, ErrorCode> {
-        let partition = self.replicas.hosted(TRANSACTION_STATE, partition).ok_or(ErrorCode::NotLeaderOrFollower)?;
-        let end = partition.log().log_end_offset();
-        partition.log().read_bytes(offset, max_bytes, end, true).map_err(|error| of_log(&error))
-    }
-}
 
 /// Markers: a call for partitions of this broker, WriteTxnMarkers to the leaders of others.
 pub struct Markers {
