@@ -13,6 +13,7 @@ mod gate;
 pub mod guardian;
 mod identity;
 mod local_channel;
+mod marker_channels;
 mod markers;
 mod remote_channel;
 mod replication;

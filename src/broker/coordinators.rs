@@ -1,7 +1,8 @@
 //! Both coordinators, joined to their topics, to each other, and to the other brokers.
 
 use super::coordinator_log::ReplicatedLog;
-use super::markers::Markers;
+use super::marker_channels::MarkerChannels;
+use super::markers::{Markers, PeerWire};
 use super::start::millis;
 use crate::base::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::base::{BrokerId, LeaderEpoch, TopicPartition};
@@ -47,13 +48,13 @@ impl Coordinators {
             false => Arc::new(old_blocks()),
         });
         let peers = peers(config, metadata, data);
+        let wire = PeerWire { peers: peers.clone(), protocol: config.inter_broker_protocol };
         let markers = Arc::new(Markers {
             replicas: replicas.clone(),
             groups: groups.clone(),
             metadata: metadata.clone(),
-            peers: peers.clone(),
+            channels: MarkerChannels::new(wire, data.clone()),
             zookeeper: zookeeper.clone(),
-            protocol: config.inter_broker_protocol,
             timeout: millis(config.request_timeout_ms),
         });
         let (log, ids) = (log(TRANSACTION_STATE), producer_ids.clone());
