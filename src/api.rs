@@ -79,7 +79,7 @@ pub struct Services {
     pub fetch_sessions: FetchSessionCache,
     pub groups: Arc<GroupCoordinator>,
     pub transactions: Arc<TransactionCoordinator>,
-    pub verifier: Verifier,
+    pub verifier: Arc<Verifier>,
     pub producer_ids: Arc<ProducerIdManager>,
     pub controller: ControllerHandle,
     pub auto_creation: Arc<AutoTopicCreation>,

@@ -16,7 +16,7 @@ use crate::transaction::{
 };
 use crate::zookeeper::{Zk, ZkError};
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use tokio::runtime::Handle;
 
 #[derive(Clone)]
@@ -81,14 +81,14 @@ impl Coordinators {
     }
 
     /// The way to ask whether a transaction includes a partition.
-    pub fn verifier(&self, config: &BrokerConfig, metadata: &Arc<MetadataCache>) -> Verifier {
-        Verifier {
+    pub fn verifier(&self, config: &BrokerConfig, metadata: &Arc<MetadataCache>) -> Arc<Verifier> {
+        Arc::new(Verifier {
             transactions: self.transactions.clone(),
             metadata: metadata.clone(),
             peers: self.peers.clone(),
             local: BrokerId(config.broker_id),
-            is_enabled: config.transaction_partition_verification_enable,
-        }
+            is_enabled: AtomicBool::new(config.transaction_partition_verification_enable),
+        })
     }
 
     /// Whoever waits for a coordinator is sent elsewhere.

@@ -11,6 +11,7 @@ use crate::config::{BrokerConfig, LogConfig};
 use crate::controller::ControllerHandle;
 use crate::log::LogManager;
 use crate::replica::{ReplicaManager, TopicConfigs};
+use crate::transaction::Verifier;
 use crate::zookeeper::paths::{ConfigEntity, EntityConfig};
 use crate::zookeeper::{Zk, ZkError, configs};
 use arc_swap::ArcSwap;
@@ -19,10 +20,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 
 /// Of moves between the broker's directories.
 const MOVES_LIMIT: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
+
+/// Followed while the broker runs.
+const VERIFICATION: &str = "transaction.partition.verification.enable";
+
+/// Who is told of changes.
+pub struct Followers {
+    pub logs: Arc<LogManager>,
+    pub replicas: Arc<ReplicaManager>,
+    pub controller: ControllerHandle,
+    pub verifier: Arc<Verifier>,
+}
 
 /// What is configured now.
 pub struct DynamicConfigs {
@@ -71,24 +84,19 @@ impl DynamicConfigs {
         config
     }
 
-    /// Applies every change to the logs from now on.
-    pub fn follow(
-        self: &Arc<Self>,
-        logs: Arc<LogManager>,
-        replicas: Arc<ReplicaManager>,
-        controller: ControllerHandle,
-    ) {
+    /// Applies every change from now on.
+    pub fn follow(self: &Arc<Self>, followers: Followers) {
         let (sender, mut changes) = mpsc::unbounded_channel();
         let listener = configs::listen(self.zookeeper.clone(), move |entity, config| {
             let _ = sender.send((entity, config));
         });
-        self.limit_moves(&logs);
+        self.limit_moves(&followers.logs);
         let this = self.clone();
         tokio::spawn(async move {
             while let Some((entity, config)) = changes.recv().await {
-                this.tell_controller(&entity, &config, &controller);
-                this.changed(entity, config, &logs, &replicas).await;
-                controller.set_unclean_default(this.config().log.unclean_leader_election_enable);
+                this.tell_controller(&entity, &config, &followers.controller);
+                this.changed(entity, config, &followers).await;
+                followers.controller.set_unclean_default(this.config().log.unclean_leader_election_enable);
             }
             listener.abort();
         });
@@ -103,13 +111,16 @@ impl DynamicConfigs {
         }
     }
 
-    async fn changed(&self, entity: ConfigEntity, config: EntityConfig, logs: &LogManager, replicas: &ReplicaManager) {
+    async fn changed(&self, entity: ConfigEntity, config: EntityConfig, followers: &Followers) {
+        let Followers { logs, replicas, verifier, .. } = followers;
         let is_mine = entity == ConfigEntity::Broker(None) || entity == ConfigEntity::Broker(Some(self.id));
         if let ConfigEntity::Topic(topic) = &entity {
             tracing::info!(topic, configs = ?config.0, "the topic's configs have changed");
             replicas.set_topic_config(topic, &self.log_config(topic, &config));
         } else if is_mine && self.broker_changed(&entity, config) {
-            replicas.set_throttles(&self.effective.load().replication);
+            let effective = self.config();
+            replicas.set_throttles(&effective.replication);
+            verifier.is_enabled.store(effective.transaction_partition_verification_enable, Ordering::Relaxed);
             self.apply_to_all(logs, replicas).await;
         }
     }
@@ -180,7 +191,7 @@ impl TopicConfigs for DynamicConfigs {
     }
 }
 
-/// Says what has changed, and what of it is not in force: all but what logs are configured with waits for a restart.
+/// Says what has changed, and what of it is not in force: most of what logs are not configured with waits for a restart.
 fn tell(before: &BrokerConfig, after: &BrokerConfig) {
     let names = |of: &BrokerConfig, than: &BrokerConfig| -> Vec<String> {
         let differs = |(name, value): &(&str, &str)| than.effective.get(name) != Some(*value);
@@ -189,12 +200,13 @@ fn tell(before: &BrokerConfig, after: &BrokerConfig) {
     let mut changed = [names(after, before), names(before, after)].concat();
     changed.sort_unstable();
     changed.dedup();
-    let is_of_logs = |name: &str| {
-        name == MOVES_LIMIT || definitions::topic_properties().any(|topic| topic.broker_names.contains(&name))
+    let is_followed = |name: &str| {
+        let is_of_logs = || definitions::topic_properties().any(|topic| topic.broker_names.contains(&name));
+        name == MOVES_LIMIT || name == VERIFICATION || is_of_logs()
     };
     for name in changed {
         let acts = definitions::broker_property(&name).is_some_and(|property| property.support == Support::Acts);
-        if is_of_logs(&name) {
+        if is_followed(&name) {
             tracing::info!(name, "a config of the broker has changed");
         } else if acts {
             tracing::warn!(name, "a dynamic config of the broker; it takes effect at the next start");

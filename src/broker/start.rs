@@ -1,7 +1,7 @@
 //! Start-up and shutdown, step by step. What each step touches in ZooKeeper is in `zookeeper::registration`.
 
 use super::coordinators::Coordinators;
-use super::dynamic_configs::DynamicConfigs;
+use super::dynamic_configs::{DynamicConfigs, Followers};
 use super::gate::Gate;
 use super::guardian::Guardian;
 use super::identity::{self, IdentityError};
@@ -151,11 +151,16 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     coordinators.get_producer_ids_from(&controller_client);
     replicas.start(Arc::new(replication::Alterer(controller_client.clone())), dir_failed);
     let auto_creation = AutoTopicCreation::new(controller.clone(), config.clone(), metadata.clone());
-    dynamic.follow(logs.clone(), replicas.clone(), controller.clone());
+    let verifier = coordinators.verifier(&config, &metadata);
+    dynamic.follow(Followers {
+        logs: logs.clone(),
+        replicas: replicas.clone(),
+        controller: controller.clone(),
+        verifier: verifier.clone(),
+    });
     let slots = usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(0);
     let controlled_shutdown = config.controlled_shutdown;
     let services = Arc::new(Services {
-        verifier: coordinators.verifier(&config, &metadata),
         config,
         cluster_id: cluster_id.into(),
         metadata,
@@ -163,6 +168,7 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
         fetch_sessions: FetchSessionCache::new(slots),
         groups: coordinators.groups.clone(),
         transactions: coordinators.transactions.clone(),
+        verifier,
         producer_ids: coordinators.producer_ids.clone(),
         controller: controller.clone(),
         auto_creation: Arc::new(auto_creation),

@@ -15,6 +15,7 @@ use std::future::Future;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Versions between brokers, which can ask without adding.
 const VERSIONS: RangeInclusive<i16> = 4..=5;
@@ -30,13 +31,13 @@ pub struct Verifier {
     pub metadata: Arc<MetadataCache>,
     pub peers: Arc<Peers>,
     pub local: BrokerId,
-    /// `transaction.partition.verification.enable`
-    pub is_enabled: bool,
+    /// `transaction.partition.verification.enable`, which may change at any time.
+    pub is_enabled: AtomicBool,
 }
 
 impl Verifier {
     pub fn verify(&self, request: AddRequest) -> Verification {
-        if !self.is_enabled {
+        if !self.is_enabled.load(Ordering::Relaxed) {
             return Verification::Now(vec![ErrorCode::None; request.partitions.len()]);
         }
         let image = self.metadata.image();
