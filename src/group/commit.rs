@@ -212,7 +212,7 @@ pub(super) fn delete_offsets(step: &mut Step<'_>, group: &mut Group, token: Repl
             continue;
         }
         errors.push(ErrorCode::None);
-        if group.offsets.get(topic, *partition).is_some() {
+        if group.offsets.has(topic, *partition) {
             deleted.insert((topic.clone(), *partition));
         }
     }
@@ -272,7 +272,7 @@ pub(super) fn forget_partitions(step: &mut Step<'_>, group: &mut Group, partitio
     if group.is(GroupState::Dead) {
         return;
     }
-    let gone = partitions.iter().filter(|(topic, partition)| group.offsets.get(topic, *partition).is_some());
+    let gone = partitions.iter().filter(|(topic, partition)| group.offsets.has(topic, *partition));
     let gone: Vec<_> = gone.cloned().collect();
     if !gone.is_empty() {
         give_up(step, group, gone);

@@ -1,11 +1,13 @@
 //! Committed offsets of one group, and those that wait for the end of a transaction (the offset half of `GroupMetadata`).
 //!
-//! Invariant: of two values for a partition the one that stands later in the log wins, whenever its transaction ends.
+//! Invariant: of two values for a partition the one that stands later in the log wins, whenever its transaction ends; and what is
+//! removed takes the earlier ones of open transactions with it. (In Apache Kafka these come back when another coordinator reads
+//! the log and their transaction commits; there, too, they are gone until then.)
 
 use super::message::WriteToken;
 use super::records::OffsetValue;
 use crate::base::{Millis, ProducerId};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// An offset and where its record stands in `__consumer_offsets`.
@@ -79,7 +81,15 @@ impl Offsets {
                     }
                 }
             }
-            None => self.remove(topic, partition),
+            None => {
+                self.remove(topic, partition);
+                self.transactional.retain(|_, open| {
+                    open.retain(|(name, index), committed| {
+                        committed.record_offset > record_offset || *index != partition || name != topic
+                    });
+                    !open.is_empty()
+                });
+            }
         }
     }
 
@@ -121,7 +131,8 @@ impl Offsets {
         }
     }
 
-    /// Partitions whose offsets have expired: each with an expiry of its own by that, the others by the rule.
+    /// Partitions whose offsets have expired: each with an expiry of its own by that, the others by the rule. Not those that an open
+    /// transaction is about to change.
     pub fn expired(&self, rule: &Expiry<'_>) -> Vec<(Arc<str>, i32)> {
         let is_expired = |value: &OffsetValue| match value.expire_timestamp {
             Some(at) => rule.now >= at,
@@ -132,23 +143,35 @@ impl Offsets {
             .flat_map(|(topic, partitions)| {
                 partitions.iter().map(move |(partition, committed)| (topic, partition, committed))
             })
-            .filter(|(_, _, committed)| is_expired(&committed.value))
+            .filter(|(topic, partition, committed)| {
+                is_expired(&committed.value) && !self.is_unstable(topic, **partition)
+            })
             .map(|(topic, partition, _)| (topic.clone(), *partition))
             .collect()
     }
 
-    /// Whether nothing is left once `count` of the committed offsets are gone.
+    /// Whether nothing is left once `count` of all partitions are gone.
     pub fn has_only(&self, count: usize) -> bool {
         let committed: usize = self.topics.values().map(BTreeMap::len).sum();
-        committed == count && self.transactional.is_empty() && self.pending.is_empty()
+        committed + self.only_transactional().len() == count && self.pending.is_empty()
     }
 
-    /// All partitions with an offset.
+    /// All partitions with an offset, committed or in an open transaction.
     pub fn partitions(&self) -> Vec<(Arc<str>, i32)> {
-        self.topics
-            .iter()
-            .flat_map(|(topic, partitions)| partitions.keys().map(|index| (topic.clone(), *index)))
-            .collect()
+        let committed = self.topics.iter();
+        let committed =
+            committed.flat_map(|(topic, partitions)| partitions.keys().map(|index| (topic.clone(), *index)));
+        committed.chain(self.only_transactional()).collect()
+    }
+
+    /// Whether there is an offset, committed or in an open transaction.
+    pub fn has(&self, topic: &str, partition: i32) -> bool {
+        self.get(topic, partition).is_some() || self.is_unstable(topic, partition)
+    }
+
+    fn only_transactional(&self) -> BTreeSet<(Arc<str>, i32)> {
+        let open = self.transactional.values().flat_map(BTreeMap::keys);
+        open.filter(|(topic, partition)| self.get(topic, *partition).is_none()).cloned().collect()
     }
 }
 
@@ -187,6 +210,35 @@ mod tests {
         assert_eq!(offsets.get("t", 0).map(|value| value.offset), Some(40));
         offsets.apply(&topic, 0, None, 104);
         assert!(offsets.is_empty());
+    }
+
+    #[test]
+    fn a_removed_offset_takes_earlier_ones_of_open_transactions_with_it() {
+        let topic: Arc<str> = "t".into();
+        let mut offsets = Offsets::default();
+        offsets.apply(&topic, 0, Some(value(10, 0, None)), 100);
+        for (producer, partition, record_offset) in [(7, 0, 101), (7, 1, 102), (8, 0, 103), (9, 0, 106)] {
+            let put = Some(value(record_offset, 0, None));
+            offsets.apply_transactional(ProducerId(producer), &topic, partition, put, record_offset);
+        }
+        assert_eq!(offsets.partitions(), [(topic.clone(), 0), (topic.clone(), 1)]);
+        assert!(offsets.has_only(2) && !offsets.has_only(1));
+        offsets.apply(&topic, 0, None, 105);
+        [7, 8, 9].into_iter().for_each(|producer| offsets.end_transaction(ProducerId(producer), true));
+        let left = |partition| offsets.get("t", partition).map(|value| value.offset);
+        assert_eq!((left(0), left(1)), (Some(106), Some(102)));
+    }
+
+    #[test]
+    fn what_an_open_transaction_is_about_to_change_does_not_expire() {
+        let topic: Arc<str> = "t".into();
+        let mut offsets = Offsets::default();
+        offsets.apply(&topic, 0, Some(value(1, 0, None)), 1);
+        offsets.apply_transactional(ProducerId(7), &topic, 0, Some(value(2, 0, None)), 2);
+        let rule = Expiry { now: 10_000, retention_ms: 1_000, since: None, is_kept: &|_| false };
+        assert!(offsets.expired(&rule).is_empty());
+        offsets.end_transaction(ProducerId(7), false);
+        assert_eq!(offsets.expired(&rule), [(topic, 0)]);
     }
 
     #[test]
