@@ -1,7 +1,8 @@
-//! FindCoordinator: which broker coordinates a group or a transactional id. The first question creates the coordinators' topic.
+//! FindCoordinator: which broker coordinates a group or a transactional id. The first question creates the coordinators' topic, and
+//! is answered when that is there: a client that is told to come again does so 100 ms later.
 
 use super::Services;
-use super::group_fields::shared;
+use super::topics::{is_led, wait_for};
 use crate::base::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::base::{BrokerId, ErrorCode};
 use crate::wire::messages::find_coordinator_response::Coordinator;
@@ -12,18 +13,51 @@ use std::sync::Arc;
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
+/// How long a question may wait for the topic that it has created.
+const CREATED_WITHIN_MS: i32 = 3_000;
+
 pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, WireError> {
     let body: FindCoordinatorRequest = request.decode()?;
     let version = request.header.version;
     let key_type = if version == 0 { GROUP } else { body.key_type };
-    let find = |key: &StrBytes| find(services, &request.connection.listener, key_type, key);
-    let response = if version < 4 {
-        one(version, find(&body.key))
-    } else {
-        let coordinators = body.coordinator_keys.iter().map(|key| find(key).with_key(key.clone()));
-        FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
+    let missing = topic_of(key_type).filter(|topic| !services.metadata.image().topics.contains_key(*topic));
+    let Some(topic) = missing.filter(|_| version < 4 || !body.coordinator_keys.is_empty()) else {
+        return Ok(Reply::message(&request.header, &answer(services, &request, key_type, &body))?.into());
     };
-    Ok(Reply::message(&request.header, &response)?.into())
+    let auto_creation = services.auto_creation.clone();
+    // A task of its own, since the client may leave.
+    let created = tokio::spawn(async move { auto_creation.create(topic).await });
+    let services = services.clone();
+    Ok(Outcome::later(async move {
+        // Also if somebody else is creating it.
+        if let Ok(ErrorCode::LeaderNotAvailable) = created.await {
+            wait_for(&services.metadata, CREATED_WITHIN_MS, |image| is_led(image, topic, 1)).await;
+        }
+        Reply::or_close(&request.header, &answer(&services, &request, key_type, &body))
+    }))
+}
+
+fn answer(
+    services: &Services,
+    request: &Request,
+    key_type: i8,
+    body: &FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let version = request.header.version;
+    let find = |key: &StrBytes| find(services, &request.connection.listener, key_type, key);
+    if version < 4 {
+        return one(version, find(&body.key));
+    }
+    let coordinators = body.coordinator_keys.iter().map(|key| find(key).with_key(key.clone()));
+    FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
+}
+
+fn topic_of(key_type: i8) -> Option<&'static str> {
+    match key_type {
+        GROUP => Some(CONSUMER_OFFSETS),
+        TRANSACTION => Some(TRANSACTION_STATE),
+        _ => None,
+    }
 }
 
 /// Versions 0 to 3.
@@ -44,22 +78,17 @@ fn failed(error: ErrorCode, message: &str) -> Coordinator {
         .with_error_message(Some(text(message)))
 }
 
-fn find(services: &Arc<Services>, listener: &str, key_type: i8, key: &StrBytes) -> Coordinator {
-    let (topic_name, index) = match key_type {
-        GROUP => (CONSUMER_OFFSETS, services.groups.partition_for(&shared(key))),
-        TRANSACTION => (TRANSACTION_STATE, services.transactions.partition_for(&shared(key))),
-        _ => return failed(ErrorCode::InvalidRequest, "Only groups and transactional ids have coordinators here."),
+fn find(services: &Services, listener: &str, key_type: i8, key: &StrBytes) -> Coordinator {
+    let Some(topic) = topic_of(key_type) else {
+        return failed(ErrorCode::InvalidRequest, "Only groups and transactional ids have coordinators here.");
     };
-    const NOT_YET: &str = "The coordinator is not available.";
+    let index = match key_type {
+        GROUP => services.groups.partition_for(key),
+        _ => services.transactions.partition_for(key),
+    };
     let image = services.metadata.image();
-    let Some(topic) = image.topics.get(topic_name) else {
-        // The client asks again; by then the topic is there.
-        let auto_creation = services.auto_creation.clone();
-        tokio::spawn(async move { auto_creation.create(topic_name).await });
-        return failed(ErrorCode::CoordinatorNotAvailable, NOT_YET);
-    };
-    let partition = topic.partitions.get(&index);
-    let leader = partition.map(|partition| partition.leader).filter(|leader| *leader != BrokerId::NONE);
+    let leader = image.partition(topic, index).map(|partition| partition.leader);
+    let leader = leader.filter(|leader| *leader != BrokerId::NONE);
     let endpoint = leader.and_then(|leader| image.brokers.get(&leader)).and_then(|broker| broker.endpoint(listener));
     match (leader, endpoint) {
         (Some(leader), Some(endpoint)) => Coordinator::default()
@@ -67,7 +96,8 @@ fn find(services: &Arc<Services>, listener: &str, key_type: i8, key: &StrBytes) 
             .with_host(text(&endpoint.host))
             .with_port(endpoint.port)
             .with_error_message(Some(text("NONE"))),
-        _ => failed(ErrorCode::CoordinatorNotAvailable, NOT_YET),
+        // The client asks again.
+        _ => failed(ErrorCode::CoordinatorNotAvailable, "The coordinator is not available."),
     }
 }
 
