@@ -190,6 +190,56 @@ fn every_version_carries_a_consumer_through_its_life() {
 }
 
 #[test]
+fn the_first_question_is_answered_when_the_topic_is_there() {
+    // Few partitions, so that the wait is short on any machine.
+    let small = [("offsets.topic.num.partitions", "1"), ("transaction.state.log.num.partitions", "1")];
+    let broker = Broker::start(&small);
+    for (key_type, topic) in [(0, "__consumer_offsets"), (1, "__transaction_state")] {
+        let mut client = broker.client();
+        assert_eq!(client.leaders(topic).expect("Metadata"), Vec::<i32>::new(), "nobody has asked yet");
+        let question = FindCoordinatorRequest::default().with_key_type(key_type);
+        let found = client.call(&question.clone().with_key(text("k")), 3).expect("FindCoordinator");
+        assert_eq!((found.error_code, found.port), (0, i32::from(broker.port)), "{topic}");
+        assert_eq!(client.leaders(topic).expect("Metadata"), [0]);
+        // Nothing is created for no question.
+        let none = client.call(&question.with_key_type(2).with_coordinator_keys(vec![text("k")]), 4);
+        assert_eq!(none.expect("FindCoordinator").coordinators[0].error_code, INVALID_REQUEST);
+    }
+}
+
+#[test]
+fn a_topic_that_cannot_be_created_keeps_nobody_waiting_for_it() {
+    let broker = Broker::start(&[("offsets.topic.replication.factor", "3")]);
+    let mut client = broker.client();
+    for version in 0..=6 {
+        let found = find(&mut client, &GroupId(text("g")), version);
+        assert_eq!(found, (COORDINATOR_NOT_AVAILABLE, -1, -1), "FindCoordinator {version}");
+    }
+}
+
+#[test]
+fn without_a_properties_file_both_internal_topics_are_there_at_once() {
+    let mut broker = Broker::start_without_file(&[]);
+    for _ in 0..2 {
+        let mut client = broker.client();
+        let end = Instant::now() + Duration::from_secs(60);
+        for topic in ["__consumer_offsets", "__transaction_state"] {
+            // Nobody asks for a coordinator.
+            while client.leaders(topic).expect("Metadata") != [0; 50] {
+                assert!(Instant::now() < end, "{topic} is not created\n{}", broker.log());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        assert_eq!(find(&mut client, &GroupId(text("g")), 3), (0, 0, i32::from(broker.port)));
+        drop(client);
+        broker.stop();
+        broker.restart();
+    }
+    let created = broker.log().matches("created on demand").count();
+    assert_eq!(created, 2, "a later start finds them\n{}", broker.log());
+}
+
+#[test]
 fn producer_ids_are_fresh_also_after_a_crash() {
     let mut broker = Broker::start(&[]);
     let mut seen = BTreeSet::new();

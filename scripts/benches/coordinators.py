@@ -54,7 +54,7 @@ def groups(program, kind, options):
 
 def first(program, kind, options):
     # Ottla's defaults without a properties file; Apache Kafka is given the same, its own delay is 3 s.
-    with Broker(kind, ["group.initial.rebalance.delay.ms=0"]) as broker:
+    with Broker(kind, ["group.initial.rebalance.delay.ms=0"], file=False) as broker:
         said, _ = load(program, broker, "first")
         return {"assignment on a new broker, ms": said["first"], "assignment later, ms": said["later"]}
 

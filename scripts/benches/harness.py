@@ -68,8 +68,10 @@ def resident_mib(pids):
 class Broker:
     """One broker in a folder of its own; `with Broker(kind) as b` starts it and stops it, and its ZooKeeper with it."""
 
-    def __init__(self, kind, overrides=()):
+    def __init__(self, kind, overrides=(), file=True):
         self.kind = kind
+        # Without a file Ottla has its defaults for one machine, with the properties as flags over them.
+        self.file = file or kind == "kafka"
         self.overrides = overrides
         self.dir = Path(tempfile.mkdtemp(prefix="ottla-bench."))
         self.zookeeper = None
@@ -91,7 +93,9 @@ class Broker:
     def start(self):
         """Starts the broker (again) and gives the time of its first answer."""
         command = [SCRIPTS / "kafka", "kafka-server-start"] if self.kind == "kafka" else [self.binary]
-        self.process = self.spawn([*command, self.dir / "server.properties"])
+        properties = self.dir / "server.properties"
+        flags = [flag for line in properties.read_text().splitlines() for flag in ("--override", line)]
+        self.process = self.spawn([*command, properties] if self.file else [*command, *flags])
         answered = probe.wait(self.bootstrap, 600, self.process)
         if answered is None:
             log = (self.dir / "broker.log").read_text()[-3000:]

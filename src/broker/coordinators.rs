@@ -4,10 +4,11 @@ use super::coordinator_log::ReplicatedLog;
 use super::marker_channels::MarkerChannels;
 use super::markers::{Markers, PeerWire};
 use super::start::millis;
+use crate::api::topics::{is_led, wait_for};
 use crate::base::topic_name::{CONSUMER_OFFSETS, TRANSACTION_STATE};
 use crate::base::{BrokerId, LeaderEpoch, TopicPartition};
 use crate::config::BrokerConfig;
-use crate::controller::{ControllerClient, ControllerHandle};
+use crate::controller::{AutoTopicCreation, ControllerClient, ControllerHandle};
 use crate::group::GroupCoordinator;
 use crate::peer::{PeerConfig, Peers};
 use crate::replica::{LeadershipListener, MetadataCache, ReplicaManager};
@@ -95,6 +96,17 @@ impl Coordinators {
     pub fn shutdown(&self) {
         self.groups.shutdown();
         self.transactions.shutdown();
+    }
+}
+
+/// Creates the topics of both coordinators if they are not there yet, so that the first group does not have to wait for them. One
+/// after the other, so that a topic that somebody asks for meanwhile comes in between.
+pub async fn create_topics(auto_creation: Arc<AutoTopicCreation>, metadata: Arc<MetadataCache>) {
+    for topic in [CONSUMER_OFFSETS, TRANSACTION_STATE] {
+        if !metadata.image().topics.contains_key(topic) {
+            auto_creation.create(topic).await;
+            wait_for(&metadata, 10_000, |image| is_led(image, topic, 1)).await;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Start-up and shutdown, step by step. What each step touches in ZooKeeper is in `zookeeper::registration`.
 
-use super::coordinators::Coordinators;
+use super::coordinators::{self, Coordinators};
 use super::dynamic_configs::{DynamicConfigs, Followers};
 use super::gate::Gate;
 use super::guardian::Guardian;
@@ -186,6 +186,9 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     }
     partitions_known(&services).await;
     gate.open();
+    if services.config.internal_topics_at_start {
+        tokio::spawn(coordinators::create_topics(services.auto_creation.clone(), services.metadata.clone()));
+    }
     Ok(Running {
         server,
         zookeeper,

@@ -126,6 +126,9 @@ pub struct BrokerConfig {
     pub replication: ReplicationConfig,
     /// Defaults of every topic's settings: what `log.*` says.
     pub log: LogConfig,
+    /// Whether the coordinators' topics are created at the start and not when the first client looks for a coordinator: without a
+    /// properties file, for one machine.
+    pub internal_topics_at_start: bool,
     /// What files and flags set, as it stands there: for DescribeConfigs.
     pub settings: Settings,
     /// The same with dynamic configs over it: what all the values above come from.
@@ -213,6 +216,7 @@ impl BrokerConfig {
             log_cleaner: log_cleaner(&values)?,
             replication: ReplicationConfig::of(&values)?,
             log: LogConfig::from_values(&topic_values::of(&values, &BTreeMap::new())?),
+            internal_topics_at_start: false,
             settings: settings.clone(),
             effective: settings.clone(),
         })
@@ -226,7 +230,9 @@ impl BrokerConfig {
         let effective = describe::effective(&Sources { file: &self.settings, defaults, broker });
         // An id that was generated is in no file.
         let (broker_id, settings) = (self.broker_id, self.settings.clone());
-        Ok(BrokerConfig { broker_id, settings, ..BrokerConfig::from_settings(&effective)? })
+        let internal_topics_at_start = self.internal_topics_at_start;
+        let config = BrokerConfig::from_settings(&effective)?;
+        Ok(BrokerConfig { broker_id, settings, internal_topics_at_start, ..config })
     }
 }
 

@@ -55,7 +55,8 @@ pub fn from_properties(file: Option<(&Properties, &str)>, overrides: &[String]) 
         (error @ ConfigError::Conflict(_), Some((_, origin))) => ConfigError::located(error, origin),
         (error, _) => error,
     };
-    let config = BrokerConfig::from_settings(&settings).map_err(conflict)?;
+    let mut config = BrokerConfig::from_settings(&settings).map_err(conflict)?;
+    config.internal_topics_at_start = file.is_none() && config.zookeeper_connect.is_none();
     Ok(Loaded { config, warnings })
 }
 
@@ -144,6 +145,7 @@ mod tests {
         assert_eq!((config.offsets_topic_replication_factor, config.group_initial_rebalance_delay_ms), (1, 0));
         assert_eq!((config.transaction_state_log_replication_factor, config.transaction_state_log_min_isr), (1, 1));
         assert_eq!(config.log_dirs, [PathBuf::from("/tmp/kafka-logs")]);
+        assert!(config.internal_topics_at_start);
         let overrides = ["listeners=PLAINTEXT://:9092".to_owned(), "broker.id=7".to_owned()];
         let config = from_properties(None, &overrides).expect("valid").config;
         assert_eq!((config.listeners[0].host.as_str(), config.broker_id), ("", 7));
@@ -153,6 +155,7 @@ mod tests {
     fn with_a_file_kafkas_defaults_hold() {
         let config = config("");
         assert_eq!((config.broker_id, config.group_initial_rebalance_delay_ms), (-1, 3000));
+        assert!(!config.internal_topics_at_start);
         assert_eq!((config.offsets_topic_replication_factor, config.transaction_state_log_min_isr), (3, 2));
         assert_eq!(config.listeners[0].to_string(), "PLAINTEXT://:9092");
         assert_eq!((config.zookeeper_session_timeout_ms, config.zookeeper_connection_timeout_ms), (18_000, 18_000));

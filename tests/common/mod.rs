@@ -29,6 +29,8 @@ pub struct Broker {
     properties: PathBuf,
     /// What the process finds in its environment besides.
     environment: Vec<(String, String)>,
+    /// Gets the properties as flags over the defaults for one machine, and no file.
+    without_file: bool,
     child: Option<Child>,
     /// Removes `dir` at the end.
     _folder: tempfile::TempDir,
@@ -42,6 +44,14 @@ impl Broker {
         broker
     }
 
+    /// As [`Broker::start`], without a properties file: what a developer gets who just starts it, on other ports.
+    pub fn start_without_file(overrides: &[(&str, &str)]) -> Broker {
+        let mut broker = Broker::prepare(overrides);
+        broker.without_file = true;
+        broker.launch();
+        broker
+    }
+
     /// A folder, ports and properties for a broker that is not started yet.
     pub fn prepare(overrides: &[(&str, &str)]) -> Broker {
         let folder = tempfile::Builder::new().prefix("ottla-test-").tempdir().expect("temp folder");
@@ -49,7 +59,16 @@ impl Broker {
         let dir = folder.path().to_owned();
         let properties = dir.join("server.properties");
         fs::write(&properties, properties_text(&dir, port, zk_port, overrides)).expect("server.properties");
-        Broker { port, zk_port, dir, properties, environment: Vec::new(), child: None, _folder: folder }
+        Broker {
+            port,
+            zk_port,
+            dir,
+            properties,
+            environment: Vec::new(),
+            without_file: false,
+            child: None,
+            _folder: folder,
+        }
     }
 
     /// For the next start.
@@ -163,13 +182,21 @@ impl Broker {
         assert!(self.child.is_none(), "still running");
         let log = File::options().create(true).append(true).open(self.dir.join("broker.log")).expect("broker.log");
         let child = Command::new(env!("CARGO_BIN_EXE_ottla"))
-            .arg(&self.properties)
+            .args(self.arguments())
             .envs(self.environment.iter().cloned())
             .stdout(log.try_clone().expect("second handle"))
             .stderr(log)
             .spawn()
             .expect("the broker starts");
         self.child = Some(child);
+    }
+
+    fn arguments(&self) -> Vec<std::ffi::OsString> {
+        if !self.without_file {
+            return vec![self.properties.clone().into()];
+        }
+        let text = fs::read_to_string(&self.properties).expect("server.properties");
+        text.lines().flat_map(|line| ["--override".into(), line.into()]).collect()
     }
 
     /// Waits for something that the running broker is to come to.
