@@ -13,6 +13,8 @@ mod log;
 mod partition;
 mod partitions;
 mod shard;
+#[cfg(test)]
+mod tests;
 mod writes;
 
 pub use answer::{Answer, Held, Kind};
