@@ -204,6 +204,7 @@ fn limit_files(broker: &Broker, bytes: Option<u64>) {
         .expect("a limit of a process of ours");
 }
 
+/// KAFKA-10778: what is appended after a failed write.
 #[test]
 fn a_full_disk_refuses_writes_serves_reads_and_heals() {
     let mut broker = Broker::start(&[("log.segment.bytes", "40000")]);

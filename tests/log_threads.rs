@@ -67,6 +67,7 @@ fn follow(log: &Log, is_done: &AtomicBool) -> u64 {
     }
 }
 
+/// KAFKA-9835: slices of a log that is appended to meanwhile.
 #[test]
 fn readers_see_whole_batches_in_order_while_segments_come_and_go() {
     let dir = tempfile::tempdir().unwrap();

@@ -130,6 +130,27 @@ async fn what_an_earlier_run_left_is_waited_for_or_removed() {
     assert_eq!(third.exists("/controller").await.unwrap(), None);
 }
 
+/// KAFKA-5473, KAFKA-7165: the new session is there before ZooKeeper has ended the old one of this process. Its registration, and the
+/// office that went with it, are taken down at once; nobody waits, and nobody gives up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_7165_what_the_previous_session_of_this_process_left_is_replaced() {
+    let server = server().await;
+    let (old, new) = (connect(&server, "").await, connect(&server, "").await);
+    registration::create_persistent_paths(&old).await.unwrap();
+    let first = registration::register(&old, BrokerId(1), &info(9092), None, WAIT).await.unwrap();
+    old.create("/controller", b"{}", CreateMode::Ephemeral).await.unwrap();
+    let previous = old.session_id().await.unwrap();
+    let at_once = Leftover::Wait(Duration::ZERO);
+    let second = registration::register(&new, BrokerId(1), &info(9092), Some(previous), at_once).await.unwrap();
+    assert!(second > first);
+    let (_, stat) = new.get("/brokers/ids/1").await.unwrap().unwrap();
+    assert_eq!((stat.owner, stat.czxid), (new.session_id().await.unwrap(), second.0));
+    assert_eq!(new.exists("/controller").await.unwrap(), None);
+    // The end of the old session takes nothing away.
+    old.close().await;
+    assert_eq!(new.get("/brokers/ids/1").await.unwrap().unwrap().1.czxid, second.0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_chroots_are_two_clusters() {
     let server = server().await;

@@ -145,6 +145,7 @@ impl Fixture {
     }
 }
 
+/// KIP-380 (KAFKA-7235): what was meant for an earlier life of the broker, or comes from a controller of before.
 #[tokio::test]
 async fn control_requests_are_fenced_by_broker_controller_and_leader_epochs() {
     let fixture = fixture();
@@ -345,6 +346,7 @@ async fn a_waiting_fetch_is_woken_by_the_append_that_satisfies_it() {
     assert!(!read.is_empty());
 }
 
+/// KIP-320
 #[tokio::test]
 async fn fetches_are_judged_by_leader_epoch_and_offset() {
     let fixture = fixture();

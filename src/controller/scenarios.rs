@@ -169,6 +169,7 @@ fn the_controller_dies_and_another_takes_over() {
     assert!(first_line.ends_with("UpdateMetadata brokers=2,3"), "{said}");
 }
 
+/// KAFKA-6082
 #[test]
 fn a_controller_whose_session_expired_changes_nothing() {
     let mut sim = cluster(&[1, 2]);

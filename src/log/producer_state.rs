@@ -406,6 +406,7 @@ mod tests {
         assert_eq!((batch.first_sequence(), batch.first_offset()), (i32::MAX - 1, 10));
     }
 
+    /// KAFKA-9807: the end of a transaction moves the last stable offset when it is replicated, and not before.
     #[test]
     fn transactions_hold_the_stable_offset_until_the_marker_is_replicated() {
         let mut states = ProducerStates::new(0);
@@ -435,6 +436,7 @@ mod tests {
         append(&mut states, &batch(0, 2, 1, 13)).unwrap();
     }
 
+    /// KAFKA-7190, KAFKA-9144: producers are forgotten by age, and not because their last records were deleted.
     #[test]
     fn silent_producers_expire_but_open_transactions_do_not() {
         let mut states = ProducerStates::new(0);

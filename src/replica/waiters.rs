@@ -100,6 +100,7 @@ mod tests {
         }
     }
 
+    /// KAFKA-14334: what completes a request may come before the request waits for it.
     #[tokio::test]
     async fn an_event_between_registration_and_wait_is_not_lost() {
         let things = vec![Arc::new(Thing::default()), Arc::new(Thing::default())];

@@ -248,6 +248,7 @@ fn errors_delay_one_partition_and_not_the_others() {
     }
 }
 
+/// KIP-320
 #[test]
 fn a_fenced_follower_waits_for_the_controller() {
     let fake = Fake::new(&[(3, 0)], 10, 8);
