@@ -328,8 +328,7 @@ def zookeeper_stalls_and_connections_to_it_break(cluster):
     eventually("all are registered", lambda: cluster.registered() == set(cluster.brokers))
     healed = load.recovers()
     work.round(lambda: None)
-    work.verify()
-    return f"healed={healed} {load.verify()}"
+    return f"healed={healed} {work.verify()} {load.verify()}"
 
 
 class Administration:
@@ -394,18 +393,23 @@ class Administration:
                    lambda: all(leader == replicas[0] for leader, replicas, _ in state().values()))
         self.topics[name] = {partition: replicas for partition, (_, replicas, _) in state().items()}
         self.same_ids(name)
-        if self.rounds % 2 == 1:
-            disturb()
-            self.wished(lambda: cluster("delete", name))
-            between()
-            self.until("the topic is gone", lambda: cluster("delete", name), lambda: name not in cluster("topics").split())
-            self.topics.pop(name)
-            eventually("its folders are gone", lambda: not self.folders(name))
-            # The name is free, and means another topic.
-            self.until("the topic is made again", lambda: cluster("create", name, "3,2,1"),
-                       lambda: name in cluster("topics").split() and cluster.in_sync(name))
-            self.topics[name] = {0: [3, 2, 1]}
-            self.same_ids(name)
+        self.delete(f"gone-{self.rounds}", disturb, between)
+
+    def delete(self, name, disturb, between):
+        """A topic goes, and another one takes its name."""
+        cluster = self.cluster
+        self.until("the topic is made", lambda: cluster("create", name, "1,2,3;2,3,1"),
+                   lambda: name in cluster("topics").split() and cluster.in_sync(name))
+        self.same_ids(name)
+        disturb()
+        self.wished(lambda: cluster("delete", name))
+        between()
+        self.until("the topic is gone", lambda: cluster("delete", name), lambda: name not in cluster("topics").split())
+        eventually(f"the folders of {name} are gone", lambda: not self.folders(name))
+        self.until("the topic is made again", lambda: cluster("create", name, "3,2,1"),
+                   lambda: name in cluster("topics").split() and cluster.in_sync(name))
+        self.topics[name] = {0: [3, 2, 1]}
+        self.same_ids(name)
 
     def folders(self, topic):
         found = [path for broker in self.cluster.brokers.values() for path in broker.log_dir.glob(f"{topic}-*")]
@@ -433,10 +437,15 @@ class Administration:
                   for partition, replicas in partitions.items() for number in replicas}
 
         def there():
-            return {(number, path.name) for number, broker in self.cluster.brokers.items() for path in broker.log_dir.glob("made-*")
-                    if not path.name.endswith("-delete")}
+            return {(number, path.name) for number, broker in self.cluster.brokers.items()
+                    for path in [*broker.log_dir.glob("made-*"), *broker.log_dir.glob("gone-*")] if not path.name.endswith("-delete")}
 
-        eventually("every replica has its folder, and there is no other", lambda: there() == wanted, 60)
+        # A replica that a move has taken away is told so once, before the assignment without it is written, and nobody waits for its
+        # answer: when the controller dies just then, it keeps its folder. Apache Kafka does the same.
+        moved = {(number, f"{topic}-{partition}") for topic in self.topics if topic.startswith("made-")
+                 for number, partition in ((2, 0), (3, 1))}
+        eventually("every replica has its folder, and there is no other", lambda: wanted <= there() <= wanted | moved, 60)
+        return f"left_by_moves={len(there() - wanted)}"
 
 
 @check(30, 1)
@@ -461,8 +470,7 @@ def controllers_are_killed_at_work(cluster):
     kills = []
     for _ in range(seconds(2, 1)):
         work.round(kill_soon, bring_back)
-    work.verify()
-    return f"kills={len(kills)} {load.verify()}"
+    return f"kills={len(kills)} {work.verify()} {load.verify()}"
 
 
 @check(1, 2, 4)
