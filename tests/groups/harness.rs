@@ -1,5 +1,6 @@
 //! A shard with a clock and a log of its own, driven by hand.
 
+use crate::mistake::{self, Mistake};
 use bytes::Bytes;
 use ottla::base::ErrorCode;
 use ottla::group::message::{
@@ -101,6 +102,8 @@ pub struct Harness {
     pub pending: VecDeque<(WriteToken, Arc<Batch>)>,
     ids: u32,
     config: GroupConfig,
+    /// What this coordinator does wrong.
+    pub mistake: Option<Mistake>,
 }
 
 impl Harness {
@@ -120,6 +123,7 @@ impl Harness {
             pending: VecDeque::new(),
             ids: 0,
             config,
+            mistake: None,
         };
         let mut effects = Vec::new();
         harness.shard.finish_loading(harness.now(), &mut effects);
@@ -136,6 +140,9 @@ impl Harness {
         for effect in effects {
             match effect {
                 Effect::Reply(token, response) => {
+                    // A request that is answered at once is the newest one.
+                    let is_late = token.0 < self.last_token;
+                    let Some(response) = mistake::in_answer(self.mistake, response, is_late) else { continue };
                     let before = self.replies.insert(token.0, response);
                     assert!(before.is_none(), "two replies for {token:?}");
                 }
@@ -153,10 +160,13 @@ impl Harness {
     /// Ends the oldest append.
     pub fn complete(&mut self, result: Result<(), ErrorCode>) {
         let (token, batch) = self.pending.pop_front().expect("an append is under way");
+        let (result, is_written) = mistake::in_append(self.mistake, result);
         let result = result.map(|()| self.next_offset);
         if let Ok(offset) = result {
             for (offset, record) in (offset..).zip(&batch.records) {
-                self.log.push((offset, record.clone()));
+                if is_written {
+                    self.log.push((offset, record.clone()));
+                }
                 self.next_offset = offset + 1;
             }
         }
@@ -175,6 +185,7 @@ impl Harness {
     }
 
     pub fn event(&mut self, event: Event) {
+        let event = mistake::in_event(self.mistake, &self.shard, event);
         let mut effects = Vec::new();
         self.shard.step(self.now(), event, &mut effects);
         self.carry_out(effects);
@@ -190,7 +201,8 @@ impl Harness {
     /// Lets time pass, with a tick at every deadline.
     pub fn advance(&mut self, ms: i64) {
         let end = self.now_ms + ms;
-        while let Some(next) = self.shard.next_deadline().filter(|next| *next <= end) {
+        let has_timers = self.mistake != Some(Mistake::TimersStop);
+        while let Some(next) = self.shard.next_deadline().filter(|next| has_timers && *next <= end) {
             self.now_ms = self.now_ms.max(next);
             self.event(Event::Tick);
         }
@@ -200,7 +212,7 @@ impl Harness {
     /// What another coordinator reads from the log.
     pub fn loaded(&self) -> GroupShard {
         let mut shard = GroupShard::new(Arc::new(self.config.clone()));
-        for (offset, record) in &self.log {
+        for (offset, record) in mistake::in_loading(self.mistake, &self.log).iter() {
             shard.replay(self.now(), record.clone(), *offset, None);
         }
         shard
@@ -214,6 +226,9 @@ impl Harness {
         old.unload(&mut effects);
         self.pending.clear();
         self.carry_out(effects);
+        if self.mistake == Some(Mistake::LoadingNeverEnds) {
+            return;
+        }
         let mut effects = Vec::new();
         self.shard.finish_loading(self.now(), &mut effects);
         self.carry_out(effects);

@@ -3,10 +3,12 @@
 //!
 //! - a partition has one owner in a generation, however often and wherever assignments are handed out;
 //! - a committed offset is the one of the last accepted commit, or of one under way, also for the next coordinator;
+//! - a commit is accepted from members of the current generation only;
 //! - nobody waits for ever: when all fall silent every request is answered and the group empties;
 //! - every rebalance ends: when all behave from here on, the group becomes stable with all of them.
 
 use crate::harness::{GROUP, Harness, Joining, config, subscription};
+use crate::mistake::Mistake;
 use ottla::base::ErrorCode;
 use ottla::group::message::Response;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -90,6 +92,8 @@ struct World {
     committed: i64,
     unknown: Vec<i64>,
     commit: Option<(u64, i64)>,
+    /// The commit under way came from somebody who is no member, or not of this generation.
+    is_stale: bool,
     last_offset: i64,
 }
 
@@ -106,8 +110,14 @@ impl World {
             committed: -1,
             unknown: Vec::new(),
             commit: None,
+            is_stale: false,
             last_offset: 0,
         }
+    }
+
+    fn with(mut self, mistake: Option<Mistake>) -> World {
+        self.h.mistake = mistake;
+        self
     }
 
     fn actions(&self) -> Vec<Action> {
@@ -172,6 +182,8 @@ impl World {
                 self.last_offset += 1;
                 let client = &self.clients[n];
                 let (id, generation, offset) = (client.id.clone(), client.generation, self.last_offset);
+                let current = self.h.shard.group(GROUP).map_or(-1, |group| group.generation);
+                self.is_stale = generation != current || !self.h.members().contains(&id);
                 self.commit = Some((self.h.send_commit(&id, generation, &[("t", 0, offset)]), offset));
             }
             Action::Appended => self.h.complete(Ok(())),
@@ -253,6 +265,7 @@ impl World {
             let Response::Commit(response) = response else { panic!("{response:?} for a commit") };
             self.commit = None;
             if response.errors == [ErrorCode::None] {
+                assert!(!self.is_stale, "a commit of nobody who may is accepted");
                 self.committed = offset;
             }
         }
@@ -379,7 +392,7 @@ impl World {
                 (client.join.is_some(), client.sync.is_some(), &client.joined, client.assigned, client.turned_away);
             let _ = write!(text, "\n{} {} {} {waits:?}", client.id, client.generation, client.lives);
         }
-        let commits = (self.committed, &self.unknown, self.commit.is_some(), self.last_offset);
+        let commits = (self.committed, &self.unknown, self.commit.is_some(), self.is_stale, self.last_offset);
         let _ = write!(text, "\n{:?} {commits:?} {:?}", self.budget, self.owners);
         if self.budget.failovers > 0 {
             text.push_str(&self.h.loaded().digest(self.h.now(), |_| String::new()));
@@ -393,7 +406,8 @@ impl World {
     }
 }
 
-fn explore(world: World, places: usize) -> usize {
+/// The number of states, or the first history that ends badly.
+fn explore(world: World, places: usize) -> Result<usize, String> {
     let mut seen = HashSet::from([world.digest()]);
     let mut queue = VecDeque::from([(world, Vec::<Action>::new())]);
     while let Some((world, path)) = queue.pop_front() {
@@ -413,11 +427,17 @@ fn explore(world: World, places: usize) -> usize {
             match played {
                 Ok(Some(next)) => queue.push_back((next, path)),
                 Ok(None) => {}
-                Err(_) => panic!("after {path:?}"),
+                Err(_) => return Err(format!("after {path:?}")),
             }
         }
     }
-    seen.len()
+    Ok(seen.len())
+}
+
+/// Every history is good, and there are more of them than that.
+fn check(world: World, places: usize, more_than: usize) {
+    let states = explore(world, places).unwrap_or_else(|fault| panic!("{fault}"));
+    assert!(states > more_than, "only {states} states");
 }
 
 fn dynamic() -> Client {
@@ -433,41 +453,68 @@ const NOTHING: Budget = Budget { joins: 0, crashes: 0, leaves: 0, commits: 0, ti
 #[test]
 fn two_dynamic_members() {
     let budget = Budget { joins: 5, crashes: 1, ticks: 1, leaves: 1, ..NOTHING };
-    let states = explore(World::new(vec![dynamic(), dynamic()], 0, usize::MAX, budget), usize::MAX);
-    assert!(states > 4038, "only {states} states");
+    check(World::new(vec![dynamic(), dynamic()], 0, usize::MAX, budget), usize::MAX, 4038);
 }
 
 #[test]
 fn two_dynamic_members_with_an_initial_delay() {
     let budget = Budget { joins: 5, crashes: 1, ticks: 2, ..NOTHING };
-    let states = explore(World::new(vec![dynamic(), dynamic()], 3_000, usize::MAX, budget), usize::MAX);
-    assert!(states > 2289, "only {states} states");
+    check(World::new(vec![dynamic(), dynamic()], 3_000, usize::MAX, budget), usize::MAX, 2289);
 }
 
 #[test]
 fn a_static_and_a_dynamic_member_with_failing_appends() {
     let budget = Budget { joins: 4, crashes: 1, ticks: 1, failures: 1, ..NOTHING };
-    let states = explore(World::new(vec![fixed("i"), dynamic()], 0, usize::MAX, budget), usize::MAX);
-    assert!(states > 4618, "only {states} states");
+    check(World::new(vec![fixed("i"), dynamic()], 0, usize::MAX, budget), usize::MAX, 4618);
 }
 
 #[test]
 fn a_static_member_over_changes_of_the_coordinator() {
     let budget = Budget { joins: 3, crashes: 1, ticks: 1, failures: 1, failovers: 1, ..NOTHING };
-    let states = explore(World::new(vec![fixed("i"), fixed("j")], 0, usize::MAX, budget), usize::MAX);
-    assert!(states > 16795, "only {states} states");
+    check(World::new(vec![fixed("i"), fixed("j")], 0, usize::MAX, budget), usize::MAX, 16795);
 }
 
 #[test]
 fn commits_over_changes_of_the_coordinator() {
     let budget = Budget { joins: 4, commits: 2, failures: 1, failovers: 1, ..NOTHING };
-    let states = explore(World::new(vec![dynamic(), dynamic()], 0, usize::MAX, budget), usize::MAX);
-    assert!(states > 1892, "only {states} states");
+    check(World::new(vec![dynamic(), dynamic()], 0, usize::MAX, budget), usize::MAX, 1892);
 }
 
 #[test]
 fn a_group_with_one_place() {
     let budget = Budget { joins: 5, crashes: 1, ticks: 1, leaves: 1, ..NOTHING };
-    let states = explore(World::new(vec![dynamic(), dynamic()], 0, 1, budget), 1);
-    assert!(states > 3645, "only {states} states");
+    check(World::new(vec![dynamic(), dynamic()], 0, 1, budget), 1, 3645);
+}
+
+#[test]
+fn commits_of_members_that_are_gone() {
+    let budget = Budget { joins: 4, commits: 2, ticks: 2, ..NOTHING };
+    check(World::new(vec![dynamic(), dynamic()], 0, usize::MAX, budget), usize::MAX, 1000);
+}
+
+#[test]
+fn every_mistake_is_noticed() {
+    let all = [
+        Mistake::AnsweredUnwritten,
+        Mistake::FailureTakenForSuccess,
+        Mistake::LastRecordForgotten,
+        Mistake::OldestRecordWins,
+        Mistake::LoadingNeverEnds,
+        Mistake::OneAssignmentForAll,
+        Mistake::GenerationStays,
+        Mistake::WaitingSyncsForgotten,
+        Mistake::TimersStop,
+        Mistake::AnyoneCommits,
+    ];
+    let budgets = [
+        Budget { joins: 4, commits: 2, failures: 1, failovers: 1, ..NOTHING },
+        Budget { joins: 4, commits: 2, ticks: 2, ..NOTHING },
+    ];
+    for mistake in all {
+        let noticed = budgets.iter().find_map(|budget| {
+            let world = World::new(vec![dynamic(), dynamic()], 0, usize::MAX, *budget);
+            explore(world.with(Some(mistake)), usize::MAX).err()
+        });
+        println!("{mistake:?}: {}", noticed.unwrap_or_else(|| panic!("{mistake:?} is not noticed")));
+    }
 }

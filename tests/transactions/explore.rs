@@ -1,6 +1,7 @@
 //! Every order of events in small configurations: a committed transaction is all or nothing for readers of committed records, no
 //! aborted data is ever seen, a fenced producer never writes, and nothing hangs, at a crash of the coordinator at every point.
 
+use super::mistake;
 use super::world::{Budget, Stage, World};
 use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
@@ -87,4 +88,21 @@ fn a_marker_that_is_late_may_end_the_next_transaction() {
     assert!(fault.contains("transaction: 1"), "{fault}");
     // With the coordinator's crash in between the epoch of the coordinator keeps the late one out, and one transaction is safe.
     check(1, budget, 1_000_000);
+}
+
+#[test]
+fn every_mistake_is_noticed() {
+    let configurations = [
+        (2, Budget::default()),
+        (1, Budget { crashes: 1, ..Budget::default() }),
+        (1, Budget { failed_appends: 1, time_outs: 1, ..Budget::default() }),
+        (1, Budget { crashes: 1, failed_appends: 1, ..Budget::default() }),
+    ];
+    for mistake in mistake::ALL {
+        let noticed = configurations.iter().find_map(|(transactions, budget)| {
+            explore(World::new(*transactions, *budget).with(mistake), 1_000_000).fault
+        });
+        let noticed = noticed.unwrap_or_else(|| panic!("{mistake:?} is not noticed"));
+        println!("{mistake:?}: {}", noticed.lines().next().unwrap_or_default());
+    }
 }

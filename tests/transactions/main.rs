@@ -3,4 +3,5 @@
 mod explore;
 mod harness;
 mod machine;
+mod mistake;
 mod world;

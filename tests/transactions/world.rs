@@ -2,6 +2,7 @@
 //! the rules of a leader, a network that delivers in any order, and faults that a budget bounds.
 
 use super::harness::{ID, TIMEOUT_MS, config};
+use super::mistake::{self, Mistake};
 use ottla::base::{ErrorCode, ProducerEpoch, ProducerId, TopicPartition};
 use ottla::transaction::TransactionShard;
 use ottla::transaction::message::{
@@ -145,6 +146,8 @@ pub struct World {
     given: i16,
     /// What must not happen and did.
     pub fault: Option<String>,
+    /// What is done wrong.
+    mistake: Option<Mistake>,
 }
 
 fn name(partition: usize) -> TopicPartition {
@@ -181,9 +184,15 @@ impl World {
             tokens: 0,
             given: -1,
             fault: None,
+            mistake: None,
         };
         world.leaders.iter_mut().for_each(|leader| leader.epoch = -1);
         world
+    }
+
+    pub fn with(mut self, mistake: Mistake) -> World {
+        self.mistake = Some(mistake);
+        self
     }
 
     /// What tells states apart, without the numbers of tokens.
@@ -317,6 +326,7 @@ impl World {
     }
 
     fn event(&mut self, event: Event) {
+        let event = mistake::in_event(self.mistake, &self.shard, event);
         let mut effects = Vec::new();
         self.shard.step(Now { monotonic_ms: self.now_ms, wall_ms: self.now_ms }, event, &mut effects);
         self.carry_out(effects);
@@ -425,7 +435,10 @@ impl World {
                 }
             }
             Message::Marker { coordinator, token, marker, partition, is_late } => {
-                let outcome = self.leaders[partition].end(&marker);
+                let outcome = match mistake::in_marker(self.mistake, marker, partition) {
+                    Some(marker) => self.leaders[partition].end(&marker),
+                    None => MarkerOutcome::Written,
+                };
                 if !is_late {
                     self.answer(coordinator, token, partition, outcome);
                 }
@@ -435,7 +448,7 @@ impl World {
 
     fn append(&mut self, value: Value, epoch: i16, partition: usize) {
         let leader = &mut self.leaders[partition];
-        if epoch < leader.epoch {
+        if epoch < leader.epoch && self.mistake != Some(Mistake::AnyEpochWrites) {
             return self.producers[value.producer].wrote(ErrorCode::InvalidProducerEpoch);
         }
         if epoch < self.given {
@@ -454,9 +467,6 @@ impl World {
 
     fn complete(&mut self, how: Append) {
         let Some((token, batch)) = self.pending.pop_front() else { return };
-        if !matches!(how, Append::Failed) {
-            self.log = batch.records.last().cloned();
-        }
         let result = match how {
             Append::Written => Ok(()),
             _ => {
@@ -464,6 +474,10 @@ impl World {
                 Err(ErrorCode::RequestTimedOut)
             }
         };
+        let (result, is_written) = mistake::in_append(self.mistake, result, !matches!(how, Append::Failed));
+        if is_written {
+            self.log = batch.records.last().cloned();
+        }
         self.event(Event::Appended(token, result));
     }
 
@@ -476,12 +490,14 @@ impl World {
         let mut shard = TransactionShard::new(Arc::new(config()), self.shard.coordinator_epoch() + 1);
         let now = Now { monotonic_ms: self.now_ms, wall_ms: self.now_ms };
         if let Some(record) = &self.log {
-            shard.replay(now, record.clone());
+            shard.replay(now, mistake::in_loading(self.mistake, record.clone()));
         }
         self.shard = shard;
         self.producers.iter_mut().for_each(|producer| producer.token = None);
         let mut effects = Vec::new();
-        self.shard.finish_loading(now, &mut effects);
+        if self.mistake != Some(Mistake::DecidedNotResumed) {
+            self.shard.finish_loading(now, &mut effects);
+        }
         self.carry_out(effects);
     }
 }
@@ -576,6 +592,10 @@ impl World {
             if !self.producers[value.producer].asked_to_commit.contains(&value.transaction) {
                 fault(format!("{value:?} is seen, and nobody asked to commit it"));
             }
+        }
+        let transaction = self.shard.transaction(ID).filter(|t| t.pending.is_none());
+        if transaction.is_some_and(|t| matches!(t.status(), Status::PrepareCommit | Status::PrepareAbort)) {
+            fault("what was decided is finished by nobody".into());
         }
         for (at, producer) in self.producers.iter().enumerate() {
             for transaction in &producer.committed {
