@@ -185,13 +185,48 @@ impl Transactional {
         insist(|| self.try_end(client, 3, commit))
     }
 
-    pub fn add_offsets(&self, client: &mut Client, version: i16, group: &str) -> io::Result<i16> {
+    pub fn try_add_offsets(&self, client: &mut Client, version: i16, group: &str) -> io::Result<i16> {
         let request = AddOffsetsToTxnRequest::default()
             .with_transactional_id(self.id())
             .with_producer_id(self.producer_id.into())
             .with_producer_epoch(self.epoch)
             .with_group_id(GroupId(text(group)));
-        insist(|| Ok(client.call(&request, version)?.error_code))
+        Ok(client.call(&request, version)?.error_code)
+    }
+
+    pub fn add_offsets(&self, client: &mut Client, version: i16, group: &str) -> io::Result<i16> {
+        insist(|| self.try_add_offsets(client, version, group))
+    }
+
+    /// One attempt; the first code that is not 0.
+    pub fn try_commit_offsets(
+        &self,
+        client: &mut Client,
+        version: i16,
+        group: &str,
+        topic: &str,
+        offsets: &[(i32, i64)],
+    ) -> io::Result<i16> {
+        let partition = |(partition, offset): &(i32, i64)| {
+            TxnOffsetCommitRequestPartition::default()
+                .with_partition_index(*partition)
+                .with_committed_offset(*offset)
+                .with_committed_metadata(Some(text("")))
+        };
+        let of_topic = TxnOffsetCommitRequestTopic::default()
+            .with_name(TopicName(text(topic)))
+            .with_partitions(offsets.iter().map(partition).collect());
+        let request = TxnOffsetCommitRequest::default()
+            .with_transactional_id(self.id())
+            .with_group_id(GroupId(text(group)))
+            .with_producer_id(self.producer_id.into())
+            .with_producer_epoch(self.epoch)
+            .with_topics(vec![of_topic]);
+        let response = client.call(&request, version)?;
+        let mut codes =
+            response.topics.iter().flat_map(|topic| &topic.partitions).map(|partition| partition.error_code);
+        let first = codes.next().unwrap_or(-1);
+        Ok(if first == 0 { codes.find(|code| *code != 0).unwrap_or(0) } else { first })
     }
 
     pub fn commit_offset(
@@ -202,23 +237,7 @@ impl Transactional {
         topic: &str,
         offset: i64,
     ) -> io::Result<i16> {
-        let partition = TxnOffsetCommitRequestPartition::default()
-            .with_partition_index(0)
-            .with_committed_offset(offset)
-            .with_committed_metadata(Some(text("")));
-        let of_topic =
-            TxnOffsetCommitRequestTopic::default().with_name(TopicName(text(topic))).with_partitions(vec![partition]);
-        let request = TxnOffsetCommitRequest::default()
-            .with_transactional_id(self.id())
-            .with_group_id(GroupId(text(group)))
-            .with_producer_id(self.producer_id.into())
-            .with_producer_epoch(self.epoch)
-            .with_topics(vec![of_topic]);
-        insist(|| {
-            let response = client.call(&request, version)?;
-            let first = response.topics.first().and_then(|topic| topic.partitions.first());
-            Ok(first.map_or(-1, |partition| partition.error_code))
-        })
+        insist(|| self.try_commit_offsets(client, version, group, topic, &[(0, offset)]))
     }
 }
 
@@ -249,44 +268,54 @@ pub fn read_committed(
 ) -> io::Result<(Vec<(i64, String)>, i64)> {
     let mut values = Vec::new();
     loop {
-        let data = fetch_committed(client, topic, partition, offset)?;
-        if data.error_code != 0 {
-            return Err(io::Error::other(format!("Fetch: error {}", data.error_code)));
+        let (more, next) = read_committed_once(client, topic, partition, offset)?;
+        values.extend(more);
+        if next == offset {
+            return Ok((values, offset));
         }
-        let mut aborted: Vec<(i64, i64)> = data
-            .aborted_transactions
-            .unwrap_or_default()
-            .iter()
-            .map(|aborted| (aborted.first_offset, aborted.producer_id.0))
-            .collect();
-        aborted.sort_unstable();
-        aborted.reverse();
-        let records = data.records.unwrap_or_default();
-        let from = offset;
-        let mut skipped = std::collections::HashSet::new();
-        for batch in ottla::record::batches(&records) {
-            let batch = batch.map_err(io::Error::other)?;
-            let header = batch.header().ok_or_else(|| io::Error::other("an old batch"))?;
-            let producer = header.producer_id();
-            while aborted.last().is_some_and(|(first, _)| *first <= header.last_offset()) {
-                skipped.extend(aborted.pop().map(|(_, id)| id));
-            }
-            offset = offset.max(batch.next_offset());
-            if batch.is_control() {
-                skipped.remove(&producer);
-            } else if !(header.is_transactional() && skipped.contains(&producer)) {
-                let records = batch.records(64 << 20).map_err(io::Error::other)?;
-                for record in records.iter() {
-                    let record = record.map_err(io::Error::other)?;
-                    if record.offset >= from {
-                        let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
-                        values.push((record.offset, value));
-                    }
+        offset = next;
+    }
+}
+
+/// The same with one fetch; where the next one begins.
+pub fn read_committed_once(
+    client: &mut Client,
+    topic: &str,
+    partition: i32,
+    from: i64,
+) -> io::Result<(Vec<(i64, String)>, i64)> {
+    let data = fetch_committed(client, topic, partition, from)?;
+    if data.error_code != 0 {
+        return Err(io::Error::other(format!("Fetch: error {}", data.error_code)));
+    }
+    let aborted = data.aborted_transactions.unwrap_or_default();
+    let mut aborted: Vec<(i64, i64)> =
+        aborted.iter().map(|aborted| (aborted.first_offset, aborted.producer_id.0)).collect();
+    aborted.sort_unstable();
+    aborted.reverse();
+    let records = data.records.unwrap_or_default();
+    let (mut values, mut offset) = (Vec::new(), from);
+    let mut skipped = std::collections::HashSet::new();
+    for batch in ottla::record::batches(&records) {
+        let batch = batch.map_err(io::Error::other)?;
+        let header = batch.header().ok_or_else(|| io::Error::other("an old batch"))?;
+        let producer = header.producer_id();
+        while aborted.last().is_some_and(|(first, _)| *first <= header.last_offset()) {
+            skipped.extend(aborted.pop().map(|(_, id)| id));
+        }
+        offset = offset.max(batch.next_offset());
+        if batch.is_control() {
+            skipped.remove(&producer);
+        } else if !(header.is_transactional() && skipped.contains(&producer)) {
+            let records = batch.records(64 << 20).map_err(io::Error::other)?;
+            for record in records.iter() {
+                let record = record.map_err(io::Error::other)?;
+                if record.offset >= from {
+                    let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
+                    values.push((record.offset, value));
                 }
             }
         }
-        if offset == from {
-            return Ok((values, offset));
-        }
     }
+    Ok((values, offset))
 }
