@@ -309,9 +309,9 @@ class DriverError(Exception):
 
 
 class Driver:
-    """The JVM of Driver.java."""
+    """The JVM of Driver.java, or of another program that takes commands as it does."""
 
-    def __init__(self, bootstrap, log):
+    def __init__(self, bootstrap, log, program="Driver"):
         libs, target = shell("kafka_libs; echo $KAFKA_LIBS"), Path(shell("echo $TARGET")) / "compat" / "mixed"
         sources, compiled = sorted(HERE.glob("*.java")), target / "Driver.class"
         if not compiled.exists() or compiled.stat().st_mtime < max(source.stat().st_mtime for source in sources):
@@ -319,7 +319,7 @@ class Driver:
             target.mkdir(parents=True, exist_ok=True)
             subprocess.run(["javac", "-nowarn", "-d", target, "-cp", f"{libs}/*", *sources], check=True)
         command = ["java", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData",
-                   f"-Dlog4j.configuration=file:{SCRIPTS}/kafka-jars/tools-log4j.properties", "-cp", f"{target}:{libs}/*", "Driver"]
+                   f"-Dlog4j.configuration=file:{SCRIPTS}/kafka-jars/tools-log4j.properties", "-cp", f"{target}:{libs}/*", program]
         self.process = subprocess.Popen([*command, bootstrap], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=open(log, "a"), text=True)
 

@@ -11,6 +11,7 @@ import time
 import traceback
 
 from clusters import Cluster, DriverError, eventually
+from failover import coordinators_move_between_kinds
 
 RATE = 200
 CHECKS = []
@@ -256,6 +257,8 @@ def all_at_once(cluster):
     load.settled()
     return load.verify()
 
+
+check(coordinators_move_between_kinds)
 
 MIXES = {
     "kafka": ["kafka", "kafka", "kafka"],
