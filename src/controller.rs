@@ -27,6 +27,7 @@ pub mod requests;
 mod scenarios;
 #[cfg(test)]
 mod simulated;
+mod states;
 pub mod topic_plan;
 mod topics;
 

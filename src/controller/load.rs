@@ -217,8 +217,9 @@ impl Controller {
         let tasks = vec![
             // Brokers have to know who is alive before any LeaderAndIsr names a leader.
             Task::AnnounceBrokers,
-            Task::Replicas { replicas: online, phase: ReplicaPhase::Online },
-            // An election takes the dead out of the ISR with the same write; what is left to do after it is little.
+            // The first LeaderAndIsr has all partitions of its broker, with the leaders that are elected now: who waits for one does not
+            // wait until everybody was told who has died. An election takes the dead out of the ISR with the same write, too.
+            Task::Collect { replicas: online, phase: ReplicaPhase::Online },
             Task::ElectOffline,
             Task::Replicas { replicas: offline, phase: ReplicaPhase::Offline },
             Task::TakenOver,

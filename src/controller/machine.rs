@@ -57,6 +57,11 @@ pub(super) enum Task {
         replicas: Vec<Replica>,
         phase: ReplicaPhase,
     },
+    /// The same, but what is to be sent waits for the next flush.
+    Collect {
+        replicas: Vec<Replica>,
+        phase: ReplicaPhase,
+    },
     /// Send what has been collected.
     Flush,
     /// UpdateMetadata without partitions to all brokers.
@@ -254,7 +259,11 @@ impl Controller {
             Task::Load => self.load(),
             Task::Start => self.start(),
             Task::Partitions { partitions, target } => self.move_partitions(partitions, target),
-            Task::Replicas { replicas, phase } => self.move_replicas(replicas, phase),
+            Task::Replicas { replicas, phase } => {
+                self.first(Task::Flush);
+                self.move_replicas(replicas, phase);
+            }
+            Task::Collect { replicas, phase } => self.move_replicas(replicas, phase),
             Task::Flush => self.flush(),
             Task::AnnounceBrokers => {
                 self.batch.update_metadata(&self.context, &[]);

@@ -7,6 +7,7 @@ use super::context::{Leadership, PartitionPhase};
 use super::elections::{Candidates, Elected, Strategy, elect, first};
 use super::event::UncleanChange;
 use super::machine::{Answers, Controller, Target, Task, Waiting};
+use super::states::{Groups, Settled, StateWrite, settle};
 use crate::base::{BrokerId, ErrorCode, LeaderEpoch, PartitionEpoch, TopicPartition};
 use crate::zookeeper::paths::{self, ConfigEntity, EntityConfig, LeaderRecoveryState, PartitionState};
 use crate::zookeeper::{Answer, Operation, Write, Written, ZkError};
@@ -22,12 +23,8 @@ pub(super) type UncleanTopics = BTreeMap<Arc<str>, bool>;
 /// Partitions and what one of their operations creates: nothing but the folder, or first states.
 pub(super) type Created = Vec<(TopicPartition, PartitionState)>;
 
-#[derive(Clone, PartialEq, Debug)]
-pub(super) struct Election {
-    tp: TopicPartition,
-    state: PartitionState,
-    recipients: Vec<BrokerId>,
-}
+/// The state that an election gives a partition, and who hears of it.
+type Election = StateWrite<Vec<BrokerId>>;
 
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum PartitionWait {
@@ -41,7 +38,9 @@ pub(super) enum PartitionWait {
         strategy: Strategy,
     },
     Elections {
-        elections: Vec<Election>,
+        elections: Groups<Vec<BrokerId>>,
+        /// Of earlier writes of the same elections: those that have to be read again.
+        stale: Vec<TopicPartition>,
         unclean: UncleanTopics,
         strategy: Strategy,
     },
@@ -179,8 +178,8 @@ impl Controller {
                 let known = self.unclean_read(topics, known, answers);
                 self.elect(partitions, strategy, Some(known));
             }
-            PartitionWait::Elections { elections, unclean, strategy } => {
-                self.elections_written(elections, unclean, strategy, answers);
+            PartitionWait::Elections { elections, stale, unclean, strategy } => {
+                self.elections_written(settle(elections, answers), stale, unclean, strategy);
             }
             PartitionWait::Reread { partitions, unclean, strategy } => {
                 for (tp, answer) in partitions.iter().zip(answers) {
@@ -345,41 +344,32 @@ impl Controller {
             isr,
             recovery,
         };
-        Ok(Election { tp: tp.clone(), state, recipients })
+        Ok(Election { tp: tp.clone(), state, expected: leadership.epoch, what: recipients })
     }
 
     fn write_elections(&mut self, elections: Vec<Election>, unclean: UncleanTopics, strategy: Strategy) {
         if elections.is_empty() {
             return;
         }
-        let operations = elections
-            .iter()
-            .map(|election| {
-                let known = self.context.partition(&election.tp).and_then(|partition| partition.leadership.as_ref());
-                let version = known.map(|leadership| leadership.epoch.0);
-                let path = paths::partition_state(&election.tp.topic, election.tp.partition);
-                self.fenced([Write::set(path, election.state.to_json(), Some(version.unwrap_or(i32::MIN)))])
-            })
-            .collect();
-        self.ask(operations, Waiting::Partition(PartitionWait::Elections { elections, unclean, strategy }));
+        let (operations, elections) = self.state_writes(elections);
+        let wait = PartitionWait::Elections { elections, stale: Vec::new(), unclean, strategy };
+        self.ask(operations, Waiting::Partition(wait));
     }
 
     fn elections_written(
         &mut self,
-        elections: Vec<Election>,
+        Settled { done, again }: Settled<Vec<BrokerId>>,
+        mut stale: Vec<TopicPartition>,
         unclean: UncleanTopics,
         strategy: Strategy,
-        answers: Answers,
     ) {
-        let mut stale = Vec::new();
-        for (election, answer) in elections.into_iter().zip(answers) {
-            match answer.map_err(ZkError::flatten) {
-                Ok(answer) => {
-                    let Some(epoch) = set_version(&answer) else { continue };
+        for (election, outcome) in done {
+            match outcome {
+                Ok(epoch) => {
                     let Some(partition) = self.context.partition_mut(&election.tp) else { continue };
                     partition.phase = PartitionPhase::Online;
                     partition.leadership = Some(Leadership { state: election.state, epoch });
-                    self.batch.leader_and_isr(&self.context, &election.recipients, &election.tp, false);
+                    self.batch.leader_and_isr(&self.context, &election.what, &election.tp, false);
                     self.outcomes.insert(election.tp, ErrorCode::None);
                 }
                 Err(ZkError::BadVersion) => stale.push(election.tp),
@@ -389,7 +379,11 @@ impl Controller {
                 }
             }
         }
-        if !stale.is_empty() {
+        if !again.is_empty() {
+            let operations = self.state_operations(&again);
+            let wait = PartitionWait::Elections { elections: again, stale, unclean, strategy };
+            self.ask(operations, Waiting::Partition(wait));
+        } else if !stale.is_empty() {
             self.reread(stale, unclean, strategy);
         }
     }

@@ -4,11 +4,11 @@
 //! only that replica may come back cleanly.
 
 use super::context::{Leadership, Replica, ReplicaPhase};
-use super::machine::{Answers, Controller, Task, Waiting};
-use super::partitions::set_version;
+use super::machine::{Answers, Controller, Waiting};
+use super::states::{Groups, Settled, StateWrite, settle};
 use crate::base::{BrokerId, LeaderEpoch, TopicPartition};
 use crate::zookeeper::paths::{self, PartitionState};
-use crate::zookeeper::{Operation, Write, ZkError};
+use crate::zookeeper::{Operation, ZkError};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Partitions, the replicas that go offline, and the state without them (none: nothing is to be written).
@@ -16,11 +16,16 @@ pub(super) type Removals = BTreeMap<TopicPartition, BTreeSet<BrokerId>>;
 
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum ReplicaWait {
-    Shrunk(Vec<(TopicPartition, BTreeSet<BrokerId>, PartitionState)>),
+    Shrunk {
+        states: Groups<BTreeSet<BrokerId>>,
+        /// Of earlier writes: those that have to be read again.
+        stale: Removals,
+    },
     Reread(Removals),
 }
 
 impl Controller {
+    /// What brokers are to hear of it is collected, not sent.
     pub(super) fn move_replicas(&mut self, replicas: Vec<Replica>, phase: ReplicaPhase) {
         use ReplicaPhase::*;
         let from: &[ReplicaPhase] = match phase {
@@ -32,7 +37,6 @@ impl Controller {
             NonExistent => &[DeletionSuccessful],
         };
         let mut removals = Removals::new();
-        self.first(Task::Flush);
         for replica in replicas {
             let Some(partition) = self.context.partition_mut(&replica.tp) else { continue };
             let before = partition.replicas.get(&replica.broker).copied().unwrap_or_default();
@@ -71,24 +75,20 @@ impl Controller {
 
     /// Takes replicas out of ISRs.
     fn shrink(&mut self, removals: Removals) {
-        let mut operations = Vec::new();
-        let mut shrunk = Vec::new();
+        let mut writes = Vec::new();
         for (tp, brokers) in removals {
             let Some(leadership) = self.context.partition(&tp).and_then(|partition| partition.leadership.clone())
             else {
                 continue;
             };
             match self.without(&leadership, &brokers) {
-                Some(state) => {
-                    let path = paths::partition_state(&tp.topic, tp.partition);
-                    operations.push(self.fenced([Write::set(path, state.to_json(), Some(leadership.epoch.0))]));
-                    shrunk.push((tp, brokers, state));
-                }
+                Some(state) => writes.push(StateWrite { tp, state, expected: leadership.epoch, what: brokers }),
                 None => self.tell_others(&tp, &brokers),
             }
         }
-        if !operations.is_empty() {
-            self.ask(operations, Waiting::Replica(ReplicaWait::Shrunk(shrunk)));
+        if !writes.is_empty() {
+            let (operations, states) = self.state_writes(writes);
+            self.ask(operations, Waiting::Replica(ReplicaWait::Shrunk { states, stale: Removals::new() }));
         }
     }
 
@@ -126,7 +126,7 @@ impl Controller {
 
     pub(super) fn replica_answered(&mut self, wait: ReplicaWait, answers: Answers) {
         match wait {
-            ReplicaWait::Shrunk(shrunk) => self.shrunk(shrunk, answers),
+            ReplicaWait::Shrunk { states, stale } => self.shrunk(settle(states, answers), stale),
             ReplicaWait::Reread(removals) => {
                 for (tp, answer) in removals.keys().zip(answers) {
                     if let Err(error) = self.take_state(tp, answer) {
@@ -138,12 +138,10 @@ impl Controller {
         }
     }
 
-    fn shrunk(&mut self, shrunk: Vec<(TopicPartition, BTreeSet<BrokerId>, PartitionState)>, answers: Answers) {
-        let mut stale = Removals::new();
-        for ((tp, brokers, state), answer) in shrunk.into_iter().zip(answers) {
-            match answer.map_err(ZkError::flatten) {
-                Ok(answer) => {
-                    let Some(epoch) = set_version(&answer) else { continue };
+    fn shrunk(&mut self, Settled { done, again }: Settled<BTreeSet<BrokerId>>, mut stale: Removals) {
+        for (StateWrite { tp, state, what: brokers, .. }, outcome) in done {
+            match outcome {
+                Ok(epoch) => {
                     if let Some(partition) = self.context.partition_mut(&tp) {
                         partition.leadership = Some(Leadership { state, epoch });
                     }
@@ -155,7 +153,10 @@ impl Controller {
                 Err(error) => self.warn(format!("{tp} keeps a replica in its ISR that is gone: {error}")),
             }
         }
-        if !stale.is_empty() {
+        if !again.is_empty() {
+            let operations = self.state_operations(&again);
+            self.ask(operations, Waiting::Replica(ReplicaWait::Shrunk { states: again, stale }));
+        } else if !stale.is_empty() {
             let read = |tp: &TopicPartition| Operation::get(paths::partition_state(&tp.topic, tp.partition));
             let operations = stale.keys().map(read).collect();
             self.ask(operations, Waiting::Replica(ReplicaWait::Reread(stale)));

@@ -94,7 +94,10 @@ impl RequestBatch {
     pub fn flush(&mut self, context: &Context, sender: &Sender) -> Vec<(BrokerId, ControlRequest)> {
         let batch = std::mem::take(self);
         let mut requests = Vec::new();
-        for (id, partitions) in &batch.leader_and_isr {
+        // A broker that is stopping sends its producers on as soon as it hears of the new leaders, who should have heard before.
+        let (stopping, others): (Vec<_>, Vec<_>) =
+            batch.leader_and_isr.iter().partition(|(id, _)| context.shutting_down.contains(id));
+        for (id, partitions) in others.into_iter().chain(stopping) {
             if let Some(broker) = context.brokers.get(id) {
                 let request = leader_and_isr(context, sender, broker, partitions);
                 requests.push((*id, ControlRequest::LeaderAndIsr(request)));

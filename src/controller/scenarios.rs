@@ -169,6 +169,47 @@ fn the_controller_dies_and_another_takes_over() {
     assert!(first_line.ends_with("UpdateMetadata brokers=2,3"), "{said}");
 }
 
+/// Nobody is told first that the dead one leads: who waits for a leader hears of it in the first LeaderAndIsr.
+#[test]
+fn a_new_controller_elects_before_it_tells() {
+    let mut sim = cluster(&[1, 2, 3]);
+    create(&mut sim, "t", &[&[1, 2, 3], &[3, 2, 1]]);
+    sim.said();
+    sim.down(1);
+    let controller = sim.controllers()[0];
+    let said = sim.said();
+    let told: Vec<&str> = said.lines().filter(|line| line.contains("LeaderAndIsr")).collect();
+    assert_eq!(told[0], format!("{controller}>2 LeaderAndIsr [t-0 2/1/2,3] [t-1 3/0/3,2,1]"), "{said}");
+    assert_eq!(told[1], format!("{controller}>3 LeaderAndIsr [t-0 2/1/2,3] [t-1 3/0/3,2,1]"), "{said}");
+    // And then the dead one leaves the ISR of what others lead.
+    assert_eq!(sim.state("t", 1), "3/1/3,2");
+}
+
+/// Hundreds of elections and ISRs go to ZooKeeper in few transactions; one that lost a race costs only its own.
+#[test]
+fn leaders_of_many_partitions_are_elected_in_few_transactions() {
+    let mut sim = cluster(&[1, 2, 3]);
+    let replicas: Vec<&[i32]> = (0..250).map(|at| [&[2, 3][..], &[3, 2][..]][at % 2]).collect();
+    create(&mut sim, "t", &replicas);
+    // A leader of an old version has shrunk its ISR by itself.
+    let raced = r#"{"version":1,"leader":3,"leader_epoch":0,"controller_epoch":1,"isr":[3]}"#;
+    sim.zk.put(&paths::partition_state("t", 101), raced);
+    let raced = r#"{"version":1,"leader":2,"leader_epoch":0,"controller_epoch":1,"isr":[2]}"#;
+    sim.zk.put(&paths::partition_state("t", 100), raced);
+    sim.said();
+    let before = sim.zk.transactions();
+    sim.down(2);
+    for at in (0..250).filter(|at| ![100, 101].contains(at)) {
+        assert_eq!(sim.state("t", at), "3/1/3", "partition {at}");
+    }
+    assert_eq!((sim.state("t", 100), sim.state("t", 101)), ("-1/1/2".into(), "3/0/3".into()));
+    // Two for the elections and two for the ISRs, of which one each falls apart into its hundred.
+    let transactions = sim.zk.transactions() - before;
+    assert!((200..215).contains(&transactions), "{transactions}");
+    let warned = sim.said();
+    assert!(!warned.contains("warns"), "{warned}");
+}
+
 /// KAFKA-6082
 #[test]
 fn a_controller_whose_session_expired_changes_nothing() {
@@ -297,6 +338,19 @@ fn controlled_shutdown_moves_leaders() {
     assert!(said.ends_with("shutdown: 0 left\n"), "{said}");
     sim.shutdown(2, 2);
     assert_eq!(sim.said(), "shutdown: NotController\n");
+}
+
+/// Its producers are sent to the new leader, who must know by then.
+#[test]
+fn a_stopping_broker_hears_last_who_leads_now() {
+    let mut sim = cluster(&[2, 1, 3]);
+    create(&mut sim, "t", &[&[1, 2, 3]]);
+    sim.said();
+    sim.shutdown(2, 1);
+    let said = sim.said();
+    let told: Vec<&str> = said.lines().filter(|line| line.contains("LeaderAndIsr")).collect();
+    let expected = ["2>2", "2>3", "2>1"].map(|way| format!("{way} LeaderAndIsr [t-0 2/1/2,3]"));
+    assert_eq!(told, expected, "{said}");
 }
 
 #[test]

@@ -150,6 +150,11 @@ impl FakeZk {
         }
     }
 
+    /// Transactions so far, those that failed left out.
+    pub fn transactions(&self) -> i64 {
+        self.zxid
+    }
+
     pub fn text(&self, path: &str) -> Option<String> {
         self.nodes.get(path).map(|node| String::from_utf8_lossy(&node.data).into_owned())
     }
