@@ -59,6 +59,7 @@ pub mod update_features;
 pub mod update_metadata;
 pub mod write_txn_markers;
 
+use crate::base::BrokerId;
 use crate::config::BrokerConfig;
 use crate::controller::{AutoTopicCreation, ControllerHandle};
 use crate::group::GroupCoordinator;
@@ -84,6 +85,14 @@ pub struct Services {
     pub controller: ControllerHandle,
     pub auto_creation: Arc<AutoTopicCreation>,
     pub zookeeper: Zk,
+}
+
+impl Services {
+    /// Who is the controller, as ZooKeeper says. UpdateMetadata says so too, but only when a new one has read the whole cluster, and
+    /// clients that are sent to the dead one come back later each time.
+    fn controller_id(&self) -> BrokerId {
+        self.controller.controller_id().or(self.metadata.image().controller_id).unwrap_or(BrokerId::NONE)
+    }
 }
 
 /// Finds the handler of a request and runs it. An unknown key or version, or a body that does not decode, closes the

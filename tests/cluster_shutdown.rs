@@ -34,6 +34,11 @@ fn a_stopping_broker_hands_its_leaderships_on() {
             let (leader, _, isr) = cluster.partition_state("t", at);
             assert!(leader > 0 && leader != id && !isr.contains(&id), "partition {at}: {leader} of {isr:?}");
         }
+        // Nobody asks for it back while it stops.
+        for other in (1..=3).filter(|other| *other != id) {
+            let log = cluster.broker(other).log();
+            assert!(!log.contains("refused a change of the ISR"), "broker {other}: {log}");
+        }
         cluster.restart(id);
         let back = |at: i32| cluster.partition_state("t", at).2.contains(&id);
         eventually("in sync again", || (0..3).all(back).then_some(()));

@@ -10,7 +10,7 @@ use ottla::replica::fetcher::{LeaderEndpoint, Leaders};
 use ottla::replica::partition::FollowerSays;
 use ottla::replica::{
     AlterAnswer, AlterPartition, AlteredPartition, LeadershipListener, MetadataCache, PartitionAlterer, ReplicaError,
-    ReplicaManager, ReplicaParts, TopicConfigs,
+    ReplicaManager, ReplicaParts, TopicConfigs, wait_committed,
 };
 use ottla::wire::messages::leader_and_isr_request::{LeaderAndIsrPartitionState, LeaderAndIsrTopicState};
 use ottla::wire::messages::stop_replica_request::{StopReplicaPartitionState, StopReplicaTopicState};
@@ -26,13 +26,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-struct NoOverrides;
+/// No topic has settings of its own; which were asked for.
+#[derive(Default)]
+struct NoOverrides(Mutex<Vec<Arc<str>>>);
 
 impl TopicConfigs for NoOverrides {
     fn log_configs(
         &self,
-        _topics: Vec<Arc<str>>,
+        topics: Vec<Arc<str>>,
     ) -> Pin<Box<dyn Future<Output = HashMap<Arc<str>, LogConfig>> + Send + '_>> {
+        self.0.lock().expect("lock").extend(topics);
         Box::pin(async { HashMap::new() })
     }
 }
@@ -61,6 +64,7 @@ impl LeadershipListener for Heard {
 
 struct Fixture {
     replicas: Arc<ReplicaManager>,
+    configs: Arc<NoOverrides>,
     heard: Arc<Heard>,
     id: TopicId,
     folder: tempfile::TempDir,
@@ -71,19 +75,20 @@ fn fixture() -> Fixture {
     let config = BrokerConfig { log_dirs: vec![folder.path().join("logs")], ..BrokerConfig::default() };
     let logs = LogManager::open(&config, &|_| LogConfig::default()).expect("logs");
     let metadata = Arc::new(MetadataCache::new());
+    let configs = Arc::new(NoOverrides::default());
     let replicas = Arc::new(ReplicaManager::new(ReplicaParts {
         local: BrokerId(1),
         broker_epoch: Arc::default(),
         logs,
         metadata,
-        topic_configs: Arc::new(NoOverrides),
+        topic_configs: configs.clone(),
         leaders: Arc::new(NoLeaders),
         replication: config.replication,
     }));
     replicas.set_broker_epoch(BrokerEpoch(10));
     let heard = Arc::new(Heard::default());
     replicas.add_listener(heard.clone());
-    Fixture { replicas, heard, id: TopicId::random(), folder }
+    Fixture { replicas, configs, heard, id: TopicId::random(), folder }
 }
 
 struct Lead {
@@ -91,11 +96,18 @@ struct Lead {
     controller_epoch: i32,
     leader_epoch: i32,
     partition_epoch: i32,
+    leader: i32,
     replicas: Vec<i32>,
 }
 
-const LEAD: Lead =
-    Lead { broker_epoch: 10, controller_epoch: 1, leader_epoch: 0, partition_epoch: 0, replicas: Vec::new() };
+const LEAD: Lead = Lead {
+    broker_epoch: 10,
+    controller_epoch: 1,
+    leader_epoch: 0,
+    partition_epoch: 0,
+    leader: 1,
+    replicas: Vec::new(),
+};
 
 impl Fixture {
     /// The top-level error, or that of the one partition.
@@ -104,10 +116,10 @@ impl Fixture {
         let replicas = if lead.replicas.is_empty() { vec![1] } else { lead.replicas };
         let state = LeaderAndIsrPartitionState::default()
             .with_partition_index(0)
-            .with_leader(messages::BrokerId(1))
+            .with_leader(messages::BrokerId(lead.leader))
             .with_leader_epoch(lead.leader_epoch)
             .with_partition_epoch(lead.partition_epoch)
-            .with_isr(ids(&[1]))
+            .with_isr(ids(&[lead.leader]))
             .with_replicas(ids(&replicas));
         let topic = LeaderAndIsrTopicState::default()
             .with_topic_name(TopicName(text("t")))
@@ -134,6 +146,16 @@ impl Fixture {
         let request =
             StopReplicaRequest::default().with_controller_epoch(1).with_broker_epoch(10).with_topic_states(vec![topic]);
         self.replicas.stop_replica(&request).await.partition_errors[0].error_code
+    }
+
+    /// The controller says which brokers live.
+    async fn brokers(&self, ids: &[i32]) {
+        let broker = |id: &i32| UpdateMetadataBroker::default().with_id(messages::BrokerId(*id));
+        let request = UpdateMetadataRequest::default()
+            .with_controller_epoch(1)
+            .with_broker_epoch(10)
+            .with_live_brokers(ids.iter().map(broker).collect());
+        assert_eq!(self.replicas.update_metadata(&request).await, Ok(Vec::new()));
     }
 
     fn append(&self, value: &str) -> Result<i64, ReplicaError> {
@@ -300,6 +322,49 @@ async fn kafka_13790_answers_that_come_after_later_words_of_the_controller() {
     // UpdateMetadata of before the change.
     fixture.update(&altered(2, &[1], 12)).await;
     fixture.becomes((2, 13, &[1, 2])).await;
+}
+
+/// A replica that has just caught up is waited for, so that it can join the ISR. When its broker is gone nothing else may ever happen on the
+/// partition: a producer sends no more before it is answered.
+#[tokio::test]
+async fn a_broker_that_is_gone_is_waited_for_no_longer() {
+    let fixture = fixture();
+    assert_eq!(fixture.lead(Lead { replicas: vec![1, 2], ..LEAD }).await, 0);
+    let partition = fixture.replicas.partition("t", 0).expect("a partition");
+    let says = FollowerSays { broker_epoch: BrokerEpoch(20), offset: 0, log_start_offset: 0 };
+    partition.follower_fetched(BrokerId(2), LeaderEpoch(0), says);
+    fixture.brokers(&[1, 2]).await;
+    assert_eq!(fixture.append("a").expect("append"), 0);
+    assert!(partition.committed(1).is_none(), "2 may join with offset 0");
+    let waiting = wait_committed(vec![(partition.clone(), 1)], Duration::from_secs(60));
+    let (waited, ()) = tokio::join!(waiting, fixture.brokers(&[1]));
+    assert!(matches!(waited[..], [Some(Ok(()))]), "{waited:?}");
+}
+
+/// The controller takes a stopping broker out of every ISR: to follow what it has led would only have the new leader ask for it back.
+#[tokio::test]
+async fn a_stopping_broker_does_not_follow_what_it_has_led() {
+    let fixture = fixture();
+    let replicas = vec![1, 2];
+    assert_eq!(fixture.lead(Lead { replicas: replicas.clone(), ..LEAD }).await, 0);
+    fixture.replicas.begin_stopping();
+    // `NoLeaders` knows nobody who could be followed.
+    let moved = Lead { leader: 2, leader_epoch: 1, replicas, ..LEAD };
+    assert_eq!(fixture.lead(moved).await, 0);
+    assert!(matches!(fixture.append("a"), Err(ReplicaError::NotLeader)));
+    assert_eq!(*fixture.heard.0.lock().expect("lock"), ["leader t-0 0", "resigned t-0"]);
+    // Its clients are sent on at once, before UpdateMetadata says the same.
+    assert_eq!(fixture.replicas.current_leader("t", 0), Some((BrokerId(2), LeaderEpoch(1))));
+}
+
+/// A leader that moves does not wait for ZooKeeper: only logs that are made need their topics' settings.
+#[tokio::test]
+async fn settings_of_topics_are_read_when_a_log_is_made() {
+    let fixture = fixture();
+    for leader_epoch in 0..3 {
+        assert_eq!(fixture.lead(Lead { leader_epoch, ..LEAD }).await, 0);
+    }
+    assert_eq!(*fixture.configs.0.lock().expect("lock"), ["t".into()]);
 }
 
 fn wanted(fetch_offset: i64, epoch: i32) -> FetchPartition {

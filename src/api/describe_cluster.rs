@@ -1,7 +1,7 @@
 //! DescribeCluster (KIP-700, KIP-919): brokers, as the client's listener reaches them, and the controller.
 
 use super::{Services, authorized};
-use crate::base::{BrokerId, ErrorCode};
+use crate::base::ErrorCode;
 use crate::wire::messages::describe_cluster_response::DescribeClusterBroker;
 use crate::wire::messages::{self, DescribeClusterRequest, DescribeClusterResponse};
 use crate::wire::{Outcome, Reply, Request, WireError, text};
@@ -48,7 +48,7 @@ fn describe(services: &Services, body: &DescribeClusterRequest, listener: &str) 
     let operations = if body.include_cluster_authorized_operations { authorized::CLUSTER } else { authorized::UNKNOWN };
     DescribeClusterResponse::default()
         .with_cluster_id(text(&services.cluster_id))
-        .with_controller_id(messages::BrokerId(image.controller_id.unwrap_or(BrokerId::NONE).0))
+        .with_controller_id(messages::BrokerId(services.controller_id().0))
         .with_brokers(brokers.collect())
         .with_cluster_authorized_operations(operations)
 }

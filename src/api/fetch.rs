@@ -233,10 +233,9 @@ impl Fetch {
         if self.header.version < CURRENT_LEADER || !moved {
             return;
         }
-        let image = self.services.metadata.image();
-        if let Some(partition) = image.partition(&wanted.topic, wanted.partition) {
-            answer.current_leader = Some(CurrentLeader { leader: partition.leader, epoch: partition.leader_epoch });
-            leaders.insert(partition.leader);
+        if let Some((leader, epoch)) = self.services.replicas.current_leader(&wanted.topic, wanted.partition) {
+            answer.current_leader = Some(CurrentLeader { leader, epoch });
+            leaders.insert(leader);
         }
     }
 

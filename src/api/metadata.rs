@@ -120,7 +120,7 @@ impl<'a> View<'a> {
         let mut response = MetadataResponse::default()
             .with_brokers(self.brokers())
             .with_cluster_id(Some(text(&services.cluster_id)))
-            .with_controller_id(messages::BrokerId(self.image.controller_id.unwrap_or(BrokerId::NONE).0))
+            .with_controller_id(messages::BrokerId(services.controller_id().0))
             .with_topics(topics);
         if body.include_cluster_authorized_operations && (8..=10).contains(&self.version) {
             response.cluster_authorized_operations = authorized::CLUSTER;

@@ -309,13 +309,8 @@ fn reply(services: &Services, produced: &Produced, appended: Vec<Appended>) -> R
 }
 
 fn current_leader(services: &Services, topic: &str, partition: i32) -> Option<LeaderIdAndEpoch> {
-    let image = services.metadata.image();
-    let found = image.partition(topic, partition)?;
-    Some(
-        LeaderIdAndEpoch::default()
-            .with_leader_id(messages::BrokerId(found.leader.0))
-            .with_leader_epoch(found.leader_epoch.0),
-    )
+    let (leader, epoch) = services.replicas.current_leader(topic, partition)?;
+    Some(LeaderIdAndEpoch::default().with_leader_id(messages::BrokerId(leader.0)).with_leader_epoch(epoch.0))
 }
 
 fn endpoint(services: &Services, listener: &str, id: i32) -> Option<NodeEndpoint> {

@@ -343,6 +343,7 @@ impl Running {
     /// Stops in the order that loses nothing: leaderships, requests, logs, registration, ZooKeeper.
     pub async fn stop(self) {
         if self.controlled_shutdown.enable {
+            self.replicas.begin_stopping();
             shutdown::hand_over(&self.controlled_shutdown, &self.controller_client, self.registrar.epoch()).await;
         }
         // Who waits for a rebalance is answered, so that draining does not wait for it.

@@ -10,7 +10,7 @@ use super::partition::Partition;
 use crate::base::{BrokerId, ControllerEpoch, ErrorCode, LeaderEpoch, PartitionEpoch, TopicId, TopicPartition};
 use crate::log::Log;
 use crate::wire::messages;
-use crate::wire::messages::leader_and_isr_request::LeaderAndIsrPartitionState;
+use crate::wire::messages::leader_and_isr_request::{LeaderAndIsrPartitionState, LeaderAndIsrTopicState};
 use crate::wire::messages::leader_and_isr_response::{LeaderAndIsrPartitionError, LeaderAndIsrTopicError};
 use crate::wire::messages::stop_replica_request::{StopReplicaPartitionState, StopReplicaTopicState};
 use crate::wire::messages::stop_replica_response::StopReplicaPartitionError;
@@ -26,11 +26,21 @@ const EPOCH_UNKNOWN: i32 = -1;
 
 /// What became of one partition of a LeaderAndIsr request.
 enum Outcome {
-    /// The state was taken; `true` if this broker leads now.
-    Taken(Arc<Partition>, bool),
+    /// The state was taken.
+    Taken(Arc<Partition>, Role),
     /// The state is older than ours, and needs no answer.
     Skipped,
     Refused(ErrorCode),
+}
+
+/// What a broker is to a partition from now on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Leader,
+    Follower,
+    /// It led until now and is about to stop: the controller has taken it out of the ISR and lets it in no more, so that fetching would
+    /// only have the new leader ask for it again and again.
+    Leaving,
 }
 
 impl ReplicaManager {
@@ -51,8 +61,7 @@ impl ReplicaManager {
         if let Err(error) = self.fence(&mut seen, request.broker_epoch, request.controller_epoch) {
             return LeaderAndIsrResponse::default().with_error_code(error.code());
         }
-        let topics: Vec<Arc<str>> = request.topic_states.iter().map(|topic| Arc::from(&**topic.topic_name)).collect();
-        let configs = self.topic_configs.log_configs(topics).await;
+        let configs = self.topic_configs.log_configs(self.topics_of_new_logs(request)).await;
         let mut answer = Vec::new();
         let mut added = Vec::new();
         let mut told = Vec::new();
@@ -62,8 +71,8 @@ impl ReplicaManager {
             let mut errors = Vec::new();
             for state in &topic.partition_states {
                 let code = match self.take(&name, id, state, configs.get(&name), &mut added) {
-                    Outcome::Taken(partition, leads) => {
-                        told.push((partition, leads));
+                    Outcome::Taken(partition, role) => {
+                        told.push((partition, role));
                         ErrorCode::None
                     }
                     Outcome::Skipped => continue,
@@ -78,24 +87,33 @@ impl ReplicaManager {
         }
         self.insert(added);
         self.follow(&told);
-        for (partition, leads) in told {
+        for (partition, role) in told {
             let topic_partition = partition.topic_partition();
             let epoch = partition.leader_epoch();
-            self.tell(|listener| match leads {
-                true => listener.on_leader(topic_partition, epoch),
-                false => listener.on_resigned(topic_partition),
+            self.tell(|listener| match role {
+                Role::Leader => listener.on_leader(topic_partition, epoch),
+                Role::Follower | Role::Leaving => listener.on_resigned(topic_partition),
             });
         }
         LeaderAndIsrResponse::default().with_topics(answer)
     }
 
+    /// Topics whose settings are needed: a leader that moves must not wait for ZooKeeper, which may be what has just failed.
+    fn topics_of_new_logs(&self, request: &LeaderAndIsrRequest) -> Vec<Arc<str>> {
+        let is_new = |topic: &&LeaderAndIsrTopicState| {
+            let mut partitions = topic.partition_states.iter().map(|state| state.partition_index);
+            partitions.any(|partition| self.hosted(&topic.topic_name, partition).is_none())
+        };
+        request.topic_states.iter().filter(is_new).map(|topic| Arc::from(&**topic.topic_name)).collect()
+    }
+
     /// Has the fetchers follow the leaders of those partitions that this broker does not lead now.
-    fn follow(&self, taken: &[(Arc<Partition>, bool)]) {
+    fn follow(&self, taken: &[(Arc<Partition>, Role)]) {
         let mut followings = Vec::new();
         let mut leaderless = Vec::new();
-        for (partition, _) in taken.iter().filter(|(_, leads)| !leads) {
+        for (partition, role) in taken.iter().filter(|(_, role)| *role != Role::Leader) {
             let leadership = partition.leadership();
-            if leadership.leader == BrokerId::NONE {
+            if leadership.leader == BrokerId::NONE || *role == Role::Leaving {
                 leaderless.push(partition.topic_partition());
                 continue;
             }
@@ -160,12 +178,16 @@ impl ReplicaManager {
                 Err(outcome) => return outcome,
             },
         };
-        let leads = state.leader.0 == self.local.0;
-        if leads {
+        let role = match state.leader.0 == self.local.0 {
+            true => Role::Leader,
+            false if self.is_stopping() && partition.is_leader() => Role::Leaving,
+            false => Role::Follower,
+        };
+        if role == Role::Leader {
             self.fetchers.stop([partition.topic_partition()]);
         }
         match partition.apply(leadership(state)) {
-            Ok(()) => Outcome::Taken(partition, leads),
+            Ok(()) => Outcome::Taken(partition, role),
             Err(error) => self.storage_error(partition.topic_partition(), &error),
         }
     }
@@ -216,8 +238,12 @@ impl ReplicaManager {
     pub async fn update_metadata(&self, request: &UpdateMetadataRequest) -> Result<Vec<TopicPartition>, ErrorCode> {
         let mut seen = self.control.lock().await;
         self.fence(&mut seen, request.broker_epoch, request.controller_epoch)?;
+        let before = self.metadata.image();
         let deleted = self.metadata.update(request);
         let image = self.metadata.image();
+        if before.brokers.keys().any(|broker| !image.brokers.contains_key(broker)) {
+            self.all().iter().for_each(|partition| partition.broker_gone());
+        }
         for topic in &request.topic_states {
             for state in &topic.partition_states {
                 let known = image.partition(&topic.topic_name, state.partition_index);

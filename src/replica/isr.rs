@@ -51,11 +51,26 @@ pub enum AfterAlter {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotAReplica;
 
+/// The controller did not let a follower into the ISR: its broker is about to stop, or the controller has not heard of it yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Refused {
+    /// The registration that was refused; the next one is judged anew.
+    broker_epoch: BrokerEpoch,
+    times: u32,
+    /// When it is proposed again.
+    not_before_ms: Millis,
+}
+
+/// Pause before a follower that was refused is proposed again; doubled with each refusal.
+const REFUSED_FIRST_MS: Millis = 50;
+const REFUSED_MAX_MS: Millis = 2_000;
+
 #[derive(Debug)]
 pub struct IsrState {
     local: BrokerId,
     leadership: Leadership,
     pending: Option<Pending>,
+    refused: BTreeMap<BrokerId, Refused>,
     /// The other replicas, while this broker leads.
     followers: BTreeMap<BrokerId, Follower>,
     /// Log end when this broker became leader: what is below may come from earlier leaders.
@@ -69,6 +84,7 @@ impl IsrState {
             local,
             leadership: Leadership::default(),
             pending: None,
+            refused: BTreeMap::new(),
             followers: BTreeMap::new(),
             epoch_start: -1,
             last_token: 0,
@@ -100,6 +116,7 @@ impl IsrState {
     pub fn lead(&mut self, leadership: Leadership, now_ms: Millis, log_end: i64) {
         let is_new_leader = !self.is_leader();
         self.pending = None;
+        self.refused.clear();
         self.epoch_start = log_end;
         // A replica that a reassignment has just taken away counts while it is in the ISR: it can still be elected.
         let members = leadership.replicas.iter().chain(&leadership.isr);
@@ -116,6 +133,7 @@ impl IsrState {
     /// Takes over what is said of a partition that somebody else leads, or nobody.
     pub fn follow(&mut self, leadership: Leadership) {
         self.pending = None;
+        self.refused.clear();
         self.followers.clear();
         self.epoch_start = -1;
         self.leadership = leadership;
@@ -153,7 +171,8 @@ impl IsrState {
         }
         let follower = self.followers.get(&id)?;
         let is_ready = follower.log_end >= by.high_watermark && follower.log_end >= self.epoch_start;
-        if !is_ready || !self.is_replica(id) || !(by.is_alive)(id) {
+        let is_too_early = self.refusal(id).is_some_and(|refused| by.now_ms < refused.not_before_ms);
+        if !is_ready || is_too_early || !self.is_replica(id) || !(by.is_alive)(id) {
             return None;
         }
         let mut isr = self.leadership.isr.clone();
@@ -191,8 +210,30 @@ impl IsrState {
         self.followers.get(&id).map_or(BrokerEpoch::UNKNOWN, |follower| follower.broker_epoch)
     }
 
+    /// The refusal that stands for the follower's present registration.
+    fn refusal(&self, id: BrokerId) -> Option<&Refused> {
+        self.refused.get(&id).filter(|refused| refused.broker_epoch == self.heard_in(id))
+    }
+
+    /// Nobody waits for a follower that the controller does not let in, until it is let in.
+    fn refuse(&mut self, change: &IsrChange, now_ms: Millis) {
+        for (id, broker_epoch) in change.isr.iter().zip(&change.member_epochs) {
+            if self.leadership.isr.contains(id) {
+                continue;
+            }
+            let times = self.refusal(*id).map_or(0, |refused| refused.times);
+            let pause_ms = (REFUSED_FIRST_MS << times.min(16)).min(REFUSED_MAX_MS);
+            let refused = Refused {
+                broker_epoch: *broker_epoch,
+                times: times.saturating_add(1),
+                not_before_ms: now_ms.saturating_add(pause_ms),
+            };
+            self.refused.insert(*id, refused);
+        }
+    }
+
     /// The controller's answer to the proposal with this token.
-    pub fn altered(&mut self, token: u64, answer: Result<AlteredPartition, ErrorCode>) -> AfterAlter {
+    pub fn altered(&mut self, token: u64, answer: Result<AlteredPartition, ErrorCode>, now_ms: Millis) -> AfterAlter {
         let Some(pending) = self.pending.as_mut().filter(|pending| pending.change.token == token) else {
             return AfterAlter::Nothing;
         };
@@ -203,7 +244,10 @@ impl IsrState {
                 if is_ours { self.commit(altered) } else { AfterAlter::Nothing }
             }
             Err(ErrorCode::IneligibleReplica | ErrorCode::OperationNotAttempted) => {
-                self.pending = None;
+                let refused = self.pending.take();
+                if let Some(Pending { change, .. }) = refused {
+                    self.refuse(&change, now_ms);
+                }
                 AfterAlter::Reverted
             }
             // Another leader, another topic, or a word of the controller that is still on its way.
@@ -223,6 +267,7 @@ impl IsrState {
 
     fn commit(&mut self, altered: AlteredPartition) -> AfterAlter {
         self.pending = None;
+        self.refused.retain(|id, _| !altered.isr.contains(id));
         self.leadership.isr = altered.isr;
         self.leadership.partition_epoch = altered.partition_epoch;
         self.leadership.is_recovering = altered.is_recovering;
@@ -240,7 +285,7 @@ impl IsrState {
     }
 
     /// Where the high watermark may go; `None` if it stays. It waits for every possible member of the ISR, and for those that are
-    /// about to join it.
+    /// about to join it: not for those that the controller refuses, as a broker that is stopping.
     pub fn high_watermark(&self, by: &Circumstances<'_>) -> Option<i64> {
         if !self.is_leader() || self.leadership.isr.len() < self.required(by.min_isr) {
             return None;
@@ -248,6 +293,7 @@ impl IsrState {
         let counts = |id: &BrokerId, follower: &Follower| {
             self.maximal_isr().contains(id)
                 || (self.is_replica(*id)
+                    && self.refusal(*id).is_none()
                     && follower.is_caught_up(by.log_end, by.now_ms, by.lag_max_ms)
                     && (by.is_alive)(*id))
         };

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 /// Told of leadership changes of partitions: the coordinators.
@@ -62,6 +62,7 @@ pub struct ReplicaManager {
     /// Highest controller epoch seen: requests of older controllers are refused. The lock serialises control requests.
     pub(super) control: tokio::sync::Mutex<ControllerEpoch>,
     isr_queue: Arc<IsrQueue>,
+    is_stopping: AtomicBool,
     partitions: ArcSwap<Partitions>,
     /// Serialises changes of `partitions`.
     writer: Mutex<()>,
@@ -101,6 +102,7 @@ impl ReplicaManager {
             selector: replication.selector,
             control: tokio::sync::Mutex::new(ControllerEpoch(0)),
             isr_queue,
+            is_stopping: AtomicBool::new(false),
             partitions: ArcSwap::default(),
             writer: Mutex::new(()),
             listeners: RwLock::default(),
@@ -152,6 +154,15 @@ impl ReplicaManager {
         }
     }
 
+    /// The controller is about to be asked to move the leaderships of this broker away.
+    pub fn begin_stopping(&self) {
+        self.is_stopping.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
     /// No more fetches from leaders: the broker stops.
     pub fn stop_fetching(&self) {
         self.fetchers.stop_all();
@@ -201,6 +212,16 @@ impl ReplicaManager {
             Some(_) => Err(ReplicaError::NotLeader),
             None => Err(ReplicaError::UnknownPartition),
         }
+    }
+
+    /// Who leads a partition, as the controller last said in whichever request: LeaderAndIsr comes before UpdateMetadata, and a client
+    /// that is sent on by an older word comes back.
+    pub fn current_leader(&self, topic: &str, partition: i32) -> Option<(BrokerId, LeaderEpoch)> {
+        let hosted = self.hosted(topic, partition).map(|partition| partition.leadership());
+        let hosted = hosted.map(|leadership| (leadership.leader, leadership.leader_epoch));
+        let image = self.metadata.image();
+        let known = image.partition(topic, partition).map(|known| (known.leader, known.leader_epoch));
+        [hosted, known].into_iter().flatten().max_by_key(|(_, epoch)| *epoch)
     }
 
     /// The name of a topic by its id. A follower may ask before UpdateMetadata has said what LeaderAndIsr said already.

@@ -273,7 +273,7 @@ impl Partition {
         }
         let image = self.around.metadata.image();
         let mut state = self.state.write();
-        let after = match state.altered(token, answer) {
+        let after = match state.altered(token, answer, (self.around.clock)()) {
             // What a refusal waits for may have come before it (KAFKA-13790).
             AfterAlter::Nothing => match image.partition(&self.topic_partition.topic, self.topic_partition.partition) {
                 Some(news) => state.told(as_altered(news)),
@@ -292,6 +292,14 @@ impl Partition {
         let mut state = self.state.write();
         let after = state.told(as_altered(news));
         self.settle(state, after);
+    }
+
+    /// A broker is gone: nobody waits for what it has, and no fetch of it will ask again.
+    pub fn broker_gone(&self) {
+        let state = self.state.read();
+        let high_watermark = state.is_leader() && self.advance_high_watermark(&state);
+        drop(state);
+        self.after(None, Moved { high_watermark, low_watermark: true });
     }
 
     fn settle(&self, state: parking_lot::RwLockWriteGuard<'_, IsrState>, after: AfterAlter) {

@@ -19,7 +19,7 @@ pub struct FetcherSettings {
 
 /// Pause after the first failure; doubled with each. A leader that was just elected may hear of it later than its followers, and cannot
 /// commit anything before they have asked it.
-const BACKOFF_FIRST_MS: Millis = 20;
+const BACKOFF_FIRST_MS: Millis = 5;
 
 /// How often a quota that is exceeded is looked at again.
 const THROTTLE_CHECK_MS: Millis = 100;

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 
 /// The longest pause, and the first one.
 const BACKOFF: i64 = 1000;
-const FIRST: i64 = 20;
+const FIRST: i64 = 5;
 
 #[derive(Default)]
 struct State {
@@ -302,7 +302,8 @@ fn a_leader_that_cannot_be_asked_is_asked_later_with_a_new_session() {
     exchange(&mut machine, 0, answer(0, 10));
     assert!(matches!(machine.next(0, false), Work::Fetch(fetch) if fetch.session_epoch == 1));
     let mut now_ms = 0;
-    for pause_ms in [FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST, 16 * FIRST, 32 * FIRST, BACKOFF, BACKOFF] {
+    for pause_ms in [1, 2, 4, 8, 16, 32, 64, 128, 200, 200].map(|times| times * FIRST) {
+        assert!(pause_ms <= BACKOFF);
         machine.fetch_failed(now_ms);
         assert!(matches!(machine.next(now_ms + pause_ms - 1, false), Work::Idle { .. }), "{pause_ms}");
         now_ms += pause_ms;

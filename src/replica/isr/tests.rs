@@ -91,13 +91,13 @@ fn a_proposed_member_counts_at_once_and_a_leaving_one_until_the_controller_agree
     fetch(&mut state, 2, LAG * 3, 20, 20);
     assert_eq!(state.high_watermark(&at(LAG * 3, 20, 10)), None);
     assert_eq!(state.shrink(&at(LAG * 3, 20, 10)), None, "one proposal at a time");
-    assert_eq!(state.altered(change.token, Ok(answer(&change))), AfterAlter::Committed);
+    assert_eq!(state.altered(change.token, Ok(answer(&change)), 1), AfterAlter::Committed);
     assert_eq!(state.leadership().partition_epoch, PartitionEpoch(11));
     let change = state.shrink(&at(LAG * 3, 20, 10)).expect("a shrink");
     assert_eq!(change.isr, ids(&[1, 2]));
     assert_eq!(state.maximal_isr(), ids(&[1, 2, 3]));
     assert_eq!(state.high_watermark(&at(LAG * 3, 20, 10)), None);
-    assert_eq!(state.altered(change.token, Ok(answer(&change))), AfterAlter::Committed);
+    assert_eq!(state.altered(change.token, Ok(answer(&change)), 1), AfterAlter::Committed);
     assert_eq!(state.high_watermark(&at(LAG * 3, 20, 10)), Some(20));
 }
 
@@ -134,23 +134,54 @@ fn answers_of_the_controller() {
     };
     for code in [ErrorCode::IneligibleReplica, ErrorCode::OperationNotAttempted] {
         let (mut state, change) = proposed();
-        assert_eq!(state.altered(change.token, Err(code)), AfterAlter::Reverted);
+        assert_eq!(state.altered(change.token, Err(code), 1), AfterAlter::Reverted);
         assert_eq!(state.maximal_isr(), ids(&[1, 2]));
-        assert!(state.expand(BrokerId(3), &at(1, 0, 0)).is_some(), "it may be proposed again");
+        assert_eq!(state.expand(BrokerId(3), &at(1, 0, 0)), None, "not at once");
+        assert!(state.expand(BrokerId(3), &at(1 + REFUSED_FIRST_MS, 0, 0)).is_some(), "it may be proposed again");
     }
     for code in [ErrorCode::FencedLeaderEpoch, ErrorCode::InvalidUpdateVersion, ErrorCode::UnknownTopicId] {
         let (mut state, change) = proposed();
-        assert_eq!(state.altered(change.token, Err(code)), AfterAlter::Nothing);
+        assert_eq!(state.altered(change.token, Err(code), 1), AfterAlter::Nothing);
         assert_eq!(state.maximal_isr(), ids(&[1, 2, 3]), "it may have been carried out");
     }
     let (mut state, change) = proposed();
-    let unknown = state.altered(change.token, Err(ErrorCode::UnknownServerError));
+    let unknown = state.altered(change.token, Err(ErrorCode::UnknownServerError), 1);
     assert_eq!(unknown, AfterAlter::Retry(change.clone()));
-    assert_eq!(state.altered(change.token + 1, Ok(answer(&change))), AfterAlter::Nothing, "not its answer");
+    assert_eq!(state.altered(change.token + 1, Ok(answer(&change)), 1), AfterAlter::Nothing, "not its answer");
     let other_epoch = AlteredPartition { leader_epoch: LeaderEpoch(0), ..answer(&change) };
-    assert_eq!(state.altered(change.token, Ok(other_epoch)), AfterAlter::Nothing);
-    assert_eq!(state.altered(change.token, Ok(answer(&change))), AfterAlter::Committed);
-    assert_eq!(state.altered(change.token, Ok(answer(&change))), AfterAlter::Nothing, "once");
+    assert_eq!(state.altered(change.token, Ok(other_epoch), 1), AfterAlter::Nothing);
+    assert_eq!(state.altered(change.token, Ok(answer(&change)), 1), AfterAlter::Committed);
+    assert_eq!(state.altered(change.token, Ok(answer(&change)), 1), AfterAlter::Nothing, "once");
+}
+
+/// A broker in controlled shutdown fetches on for a while, and then stands still: alive, and caught up a moment ago.
+#[test]
+fn nobody_waits_for_a_follower_that_the_controller_refuses() {
+    let mut state = leader(&[1, 2], 0);
+    fetch(&mut state, 2, 1, 10, 10);
+    fetch(&mut state, 3, 1, 10, 10);
+    let change = state.expand(BrokerId(3), &at(1, 10, 10)).expect("an expansion");
+    fetch(&mut state, 2, 2, 20, 20);
+    assert_eq!(state.high_watermark(&at(2, 20, 10)), None, "it may be in the ISR by now");
+    state.altered(change.token, Err(ErrorCode::IneligibleReplica), 2);
+    assert_eq!(state.high_watermark(&at(2, 20, 10)), Some(20));
+    // Each refusal doubles the pause; while a proposal is on its way it counts again.
+    let mut now_ms = 2;
+    for pause_ms in [REFUSED_FIRST_MS, 2 * REFUSED_FIRST_MS, 4 * REFUSED_FIRST_MS] {
+        fetch(&mut state, 3, now_ms, 20, 20);
+        assert_eq!(state.expand(BrokerId(3), &at(now_ms + pause_ms - 1, 20, 20)), None);
+        now_ms += pause_ms;
+        let change = state.expand(BrokerId(3), &at(now_ms, 20, 20)).expect("an expansion");
+        assert_eq!(state.maximal_isr(), ids(&[1, 2, 3]));
+        state.altered(change.token, Err(ErrorCode::IneligibleReplica), now_ms);
+    }
+    // The next life of its broker is judged anew.
+    let fetched =
+        FollowerFetch { now_ms, broker_epoch: BrokerEpoch(9), offset: 20, log_start_offset: 0, leader_end: 20 };
+    state.fetched(BrokerId(3), &fetched).expect("a replica");
+    fetch(&mut state, 2, now_ms, 30, 30);
+    assert_eq!(state.high_watermark(&at(now_ms, 30, 20)), None, "it is about to join");
+    assert!(state.expand(BrokerId(3), &at(now_ms, 30, 20)).is_some());
 }
 
 #[test]
@@ -160,7 +191,7 @@ fn a_new_epoch_ends_a_proposal_and_its_answer_comes_too_late() {
     let change = state.expand(BrokerId(3), &at(1, 0, 0)).expect("an expansion");
     state.lead(leadership(2, &[1]), 5, 0);
     assert_eq!(state.maximal_isr(), ids(&[1]));
-    assert_eq!(state.altered(change.token, Ok(answer(&change))), AfterAlter::Nothing);
+    assert_eq!(state.altered(change.token, Ok(answer(&change)), 1), AfterAlter::Nothing);
     assert_eq!(state.leadership().isr, ids(&[1]));
 }
 
@@ -171,7 +202,7 @@ fn an_isr_that_changed_behind_the_leaders_back_is_learnt_from_update_metadata() 
     assert_eq!(change.isr, ids(&[1]));
     let news = AlteredPartition { isr: ids(&[1, 2]), partition_epoch: PartitionEpoch(12), ..answer(&change) };
     assert_eq!(state.told(news.clone()), AfterAlter::Nothing, "the answer is still to come");
-    state.altered(change.token, Err(ErrorCode::InvalidUpdateVersion));
+    state.altered(change.token, Err(ErrorCode::InvalidUpdateVersion), 1);
     let old = AlteredPartition { partition_epoch: PartitionEpoch(10), ..news.clone() };
     assert_eq!(state.told(old), AfterAlter::Nothing);
     assert_eq!(state.told(news), AfterAlter::Committed);
