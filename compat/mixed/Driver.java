@@ -18,13 +18,14 @@ import org.apache.kafka.common.serialization.*;
 
 public class Driver {
     static String bootstrap;
-    static Admin admin;
+    static Admin admin, patient;
     static final Map<String, Load> loads = new HashMap<>();
     static final Map<String, Znodes> watched = new HashMap<>();
 
     public static void main(String[] arguments) throws Exception {
         bootstrap = arguments[0];
         admin = Admin.create(Map.of("bootstrap.servers", bootstrap, "request.timeout.ms", "15000", "default.api.timeout.ms", "60000"));
+        patient = Admin.create(Map.of("bootstrap.servers", bootstrap, "request.timeout.ms", "180000", "default.api.timeout.ms", "180000"));
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in));
         for (String line; (line = in.readLine()) != null; ) {
             String answer;
@@ -49,7 +50,9 @@ public class Driver {
                 for (String replicas : a[1].split(";")) assignment.put(assignment.size(), ids(replicas));
                 Map<String, String> configs = new HashMap<>();
                 for (int i = 2; i < a.length; i++) configs.put(a[i].split("=", 2)[0], a[i].split("=", 2)[1]);
-                admin.createTopics(List.of(new NewTopic(a[0], assignment).configs(configs))).all().get();
+                // Thousands of partitions take their time; the broker is told the time-out of a request.
+                Admin asked = assignment.size() > 100 ? patient : admin;
+                asked.createTopics(List.of(new NewTopic(a[0], assignment).configs(configs))).all().get();
                 return "";
             }
             case "delete":

@@ -52,6 +52,13 @@ def four_letters(address, word, seconds=10):
         return ""
 
 
+def lives(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Process:
     """A process with its log, that can be signalled. `inside` is a command that runs others in another place of the network."""
 
@@ -75,6 +82,14 @@ class Process:
     @property
     def alive(self):
         return self.process is not None and self.process.poll() is None
+
+    def children(self):
+        """Ids of the processes that it has started: a session guardian, which outlives it for a moment."""
+        try:
+            threads = Path(f"/proc/{self.process.pid}/task").iterdir()
+            return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+        except (AttributeError, OSError):
+            return []
 
     def end(self, how):
         """Signals, waits for the end, and gives the exit code."""
@@ -161,8 +176,10 @@ class Broker(Process):
 class Cluster:
     """`with Cluster(["kafka", "ottla", "ottla"]) as c`: brokers 1, 2 and 3 of these kinds; the first one becomes the controller."""
 
-    def __init__(self, kinds, overrides=None, heap="256m", keep=False):
-        self.dir = Path(tempfile.mkdtemp(prefix="ottla-mixed."))
+    def __init__(self, kinds, overrides=None, heap="256m", keep=False, folder=None):
+        """`folder`: where the caller wants the cluster, and removes it."""
+        self.dir = Path(folder or tempfile.mkdtemp(prefix="ottla-mixed."))
+        self.is_ours = folder is None
         self.overrides, self.heap, self.keep = overrides or {}, heap, keep
         self.binary = shell('echo "$OTTLA_BIN"')
         if "ottla" in kinds and not os.access(self.binary, os.X_OK):
@@ -213,15 +230,28 @@ class Cluster:
     def __exit__(self, kind, *_):
         if self.driver:
             self.driver.close()
-        for process in self.processes():
-            if process.alive:
-                process.process.send_signal(signal.SIGCONT)
-                process.end(signal.SIGKILL)
+        guardians = [child for broker in self.brokers.values() for child in broker.children()]
+        brokers = list(self.brokers.values())
+        self.end(brokers)
+        # They end the sessions, and themselves; without a ZooKeeper they would try for as long as a session can live.
+        end_of_patience = time.monotonic() + 3
+        while any(map(lives, guardians)) and time.monotonic() < end_of_patience:
+            time.sleep(0.02)
+        for pid in filter(lives, guardians):
+            os.kill(pid, signal.SIGKILL)
+        self.end(process for process in self.processes() if process not in brokers)
         self.leave()
         if self.keep or kind is not None:
             print(f"# the cluster's folder: {self.dir}", flush=True)
-        else:
+        elif self.is_ours:
             shutil.rmtree(self.dir, ignore_errors=True)
+
+    @staticmethod
+    def end(processes):
+        for process in processes:
+            if process.alive:
+                process.process.send_signal(signal.SIGCONT)
+                process.end(signal.SIGKILL)
 
     @property
     def bootstrap(self):
@@ -328,7 +358,7 @@ class Driver:
         self.process.stdin.flush()
         kind, _, rest = self.process.stdout.readline().strip().partition(" ")
         if kind != "ok":
-            raise DriverError(f"{' '.join(map(str, words))}: {rest or 'the driver has ended'}")
+            raise DriverError(f"{' '.join(map(str, words))[:200]}: {rest or 'the driver has ended'}")
         return rest
 
     def close(self):
