@@ -53,7 +53,7 @@ impl Compression {
 }
 
 /// Compresses `bytes` as one block. `level` is the codec's own (`compression.gzip.level`, ...); `None` is its default. Codecs
-/// without levels ignore it, and so does lz4 (see `compression/lz4.rs`).
+/// without levels ignore it.
 pub fn compress(codec: Compression, level: Option<i32>, bytes: &[u8]) -> Result<Vec<u8>, RecordError> {
     let mut compressor = Compressor::new(codec, level)?;
     compressor.write(bytes)?;
@@ -158,7 +158,7 @@ impl Compressor {
             Compression::None => Writer::None(Vec::new()),
             Compression::Gzip => Writer::Gzip(gzip::Writer::new(level)),
             Compression::Snappy => Writer::Snappy(snappy::Writer::new()),
-            Compression::Lz4 => Writer::Lz4(lz4::Writer::new()),
+            Compression::Lz4 => Writer::Lz4(lz4::Writer::new(level)),
             Compression::Zstd => Writer::Zstd(zstandard::Writer::new(level)?),
         };
         Ok(Compressor { codec })

@@ -10,11 +10,14 @@
 //! Read is what Kafka's clients can read, no more: a frame has to have its end mark, and a block may not refer to the one before.
 //! What follows the first frame is not looked at.
 //!
-//! `compression.lz4.level` changes nothing here: the encoder has one strength, about that of Kafka's default level.
+//! At level 9, the default, Kafka's encoder is the fast one, and so it is here. Any other level is that of the thorough one, which
+//! only the C library has; its levels end at 12, and Kafka's at 17 do the same.
 
 use std::io::Write;
 
 use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+
+use lz4::block::{CompressionMode, compress_bound, compress_to_buffer};
 
 use super::{Compression, RecordError, failed};
 
@@ -163,22 +166,92 @@ fn xxh32(bytes: &[u8]) -> u32 {
     hash ^ (hash >> 16)
 }
 
-pub struct Writer {
-    encoder: FrameEncoder<Vec<u8>>,
+/// Level of the fast encoder.
+const LEVEL_DEFAULT: i32 = 9;
+const BLOCK_BYTES: usize = 64 << 10;
+
+pub enum Writer {
+    Fast(FrameEncoder<Vec<u8>>),
+    Thorough(Thorough),
 }
 
 impl Writer {
-    pub fn new() -> Writer {
-        let info = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
-        Writer { encoder: FrameEncoder::with_frame_info(info, Vec::new()) }
+    pub fn new(level: Option<i32>) -> Writer {
+        match level {
+            None | Some(LEVEL_DEFAULT) => {
+                let info = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max64KB);
+                Writer::Fast(FrameEncoder::with_frame_info(info, Vec::new()))
+            }
+            Some(level) => Writer::Thorough(Thorough::new(level)),
+        }
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
-        self.encoder.write_all(bytes).map_err(|error| failed(Compression::Lz4, error))
+        match self {
+            Writer::Fast(encoder) => encoder.write_all(bytes).map_err(|error| failed(Compression::Lz4, error)),
+            Writer::Thorough(encoder) => encoder.write(bytes),
+        }
     }
 
     pub fn finish(self) -> Result<Vec<u8>, RecordError> {
-        self.encoder.finish().map_err(|error| failed(Compression::Lz4, error))
+        match self {
+            Writer::Fast(encoder) => encoder.finish().map_err(|error| failed(Compression::Lz4, error)),
+            Writer::Thorough(encoder) => encoder.finish(),
+        }
+    }
+}
+
+/// The frame around blocks of the C library.
+pub struct Thorough {
+    level: i32,
+    out: Vec<u8>,
+    /// What the next block begins with.
+    block: Vec<u8>,
+}
+
+impl Thorough {
+    fn new(level: i32) -> Thorough {
+        // Version 1, independent blocks of 64 KiB.
+        let mut out = MAGIC.to_vec();
+        out.extend([FLAGS_VERSION_1 | 0x20, 4 << 4]);
+        out.push(second_byte(xxh32(&out[MAGIC.len()..])));
+        Thorough { level, out, block: Vec::new() }
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), RecordError> {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(BLOCK_BYTES - self.block.len()));
+            self.block.extend_from_slice(now);
+            bytes = later;
+            if self.block.len() == BLOCK_BYTES {
+                self.end_block()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A block that does not get smaller is stored as it is.
+    fn end_block(&mut self) -> Result<(), RecordError> {
+        let error = |error| failed(Compression::Lz4, error);
+        let mut room = vec![0; compress_bound(self.block.len()).map_err(error)?];
+        let mode = CompressionMode::HIGHCOMPRESSION(self.level);
+        let size = compress_to_buffer(&self.block, Some(mode), false, &mut room).map_err(error)?;
+        let (size, stored, data) = match room.get(..size).filter(|data| data.len() < self.block.len()) {
+            Some(data) => (size, 0, data),
+            None => (self.block.len(), BLOCK_STORED, self.block.as_slice()),
+        };
+        self.out.extend((size as u32 | stored).to_le_bytes());
+        self.out.extend_from_slice(data);
+        self.block.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<u8>, RecordError> {
+        if !self.block.is_empty() {
+            self.end_block()?;
+        }
+        self.out.extend([0; 4]);
+        Ok(self.out)
     }
 }
 
@@ -199,8 +272,35 @@ mod tests {
     }
 
     #[test]
+    fn levels() {
+        let text: Vec<u8> = (0..60_000u32).flat_map(|n| (n * n / 977).to_le_bytes()).collect();
+        let noise: Vec<u8> = (0..30_000u32).map(|n| (n.wrapping_mul(0x9E37_79B1) >> 13) as u8).collect();
+        for bytes in [&text[..], &noise, b"", b"short"] {
+            let size = |level| {
+                let mut writer = Writer::new(level);
+                bytes.chunks(1000).for_each(|chunk| writer.write(chunk).unwrap());
+                let frame = writer.finish().unwrap();
+                let (mut reader, mut out) = (Reader::new(&frame, false).unwrap(), vec![0; bytes.len() + 1]);
+                let mut read = 0;
+                loop {
+                    match reader.read(&mut out[read..]).unwrap() {
+                        0 => break,
+                        count => read += count,
+                    }
+                }
+                assert!(out[..read] == *bytes, "level {level:?}");
+                frame.len()
+            };
+            let [default, nine, one, twelve, seventeen] = [None, Some(9), Some(1), Some(12), Some(17)].map(size);
+            assert_eq!((default, twelve), (nine, seventeen));
+            assert!(twelve <= one, "{twelve} {one}");
+            assert!(bytes.len() < 100_000 || twelve < default, "{twelve} {default}");
+        }
+    }
+
+    #[test]
     fn a_frame_needs_its_end_mark() {
-        let mut writer = Writer::new();
+        let mut writer = Writer::new(None);
         writer.write(b"some records").unwrap();
         let whole = writer.finish().unwrap();
         for cut in 0..whole.len() {
@@ -216,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_checksum_of_the_early_clients_is_wrong_and_ignored_on_request() {
-        let mut writer = Writer::new();
+        let mut writer = Writer::new(None);
         writer.write(b"some records").unwrap();
         let good = writer.finish().unwrap();
         let mut bad = good.clone();
