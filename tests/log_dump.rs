@@ -1,5 +1,9 @@
 //! `ottla dump` beside `kafka-dump-log` of Apache Kafka 3.9.2, line by line. Where ours differs on purpose, a test says so.
 
+#[path = "common/kafka_dump.rs"]
+mod kafka_dump;
+
+use kafka_dump::dump as kafka;
 use ottla::log::dump::{Decoder, DumpOptions, dump};
 use ottla::record::BatchBuilder;
 use std::fs;
@@ -12,43 +16,12 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn kafka_libs() -> PathBuf {
-    let libs = std::env::var_os("OTTLA_KAFKA_LIBS");
-    let libs = libs.map_or_else(|| root().join("target/kafka-3.9.2/libs"), PathBuf::from);
-    let jar = libs.join("kafka_2.13-3.9.2.jar");
-    assert!(jar.exists(), "{} is missing: run scripts/kafka libs once, or set OTTLA_KAFKA_LIBS", jar.display());
-    libs
-}
-
 fn unpack_fixture() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let archive = root().join("tests/fixtures/kafka-log-dir-3.9.2.tar.gz");
     let status = Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(dir.path()).status().expect("tar runs");
     assert!(status.success());
     dir
-}
-
-/// What Kafka's tool prints on stdout and stderr.
-fn kafka(dir: &Path, flags: &[&str], files: &[PathBuf]) -> (String, String) {
-    let files: Vec<&str> = files.iter().map(|file| file.to_str().unwrap()).collect();
-    let output = Command::new("java")
-        .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"])
-        .args(["-Dstdout.encoding=UTF-8", "-Dstderr.encoding=UTF-8", "-Dfile.encoding=UTF-8"])
-        .arg(format!(
-            "-Dlog4j.configuration=file:{}",
-            root().join("scripts/kafka-jars/tools-log4j.properties").display()
-        ))
-        .arg("-cp")
-        .arg(format!("{}/*", kafka_libs().display()))
-        .arg("kafka.tools.DumpLogSegments")
-        .args(flags)
-        .args(["--files", &files.join(",")])
-        .current_dir(dir)
-        .output()
-        .expect("java runs");
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    (text(&output.stdout), text(&output.stderr))
 }
 
 fn options(flags: &[&str]) -> DumpOptions {
