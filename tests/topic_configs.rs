@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{Broker, Client};
+use common::cluster::eventually;
+use common::{Broker, Client, Cluster, ZooKeeper};
 use ottla::record::{BatchBuilder, batches};
 use ottla::wire::messages::create_topics_request::CreatableTopic;
 use ottla::wire::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -356,6 +357,7 @@ fn judging_what_is_produced_and_fetched() {
         ("zstd", "compression.zstd.level", "1"),
         ("zstd", "compression.zstd.level", "19"),
         ("lz4", "compression.lz4.level", "9"),
+        ("lz4", "compression.lz4.level", "12"),
         ("snappy", "compression.lz4.level", "1"),
     ] {
         topic.alter(&[(level, value_of_level), ("compression.type", codec)]);
@@ -367,10 +369,58 @@ fn judging_what_is_produced_and_fetched() {
     }
     assert!(sizes[1] < sizes[0], "compression.gzip.level: {sizes:?}");
     assert_ne!(sizes[3], sizes[2], "compression.zstd.level");
+    assert!(sizes[5] < sizes[4], "compression.lz4.level: {sizes:?}");
 
     let mut topic = bench.topic("alone");
     assert_eq!(code(&mut topic, b"a", now), 0);
     // More than there are replicas is as many as there are.
     topic.alter(&[("min.insync.replicas", "2")]);
     assert_eq!(code(&mut topic, b"a", now), 0, "min.insync.replicas");
+}
+
+fn alter_topic(client: &mut Client, topic: &str, name: &str, value: &str) {
+    let change =
+        AlterableConfig::default().with_name(text(name)).with_config_operation(0).with_value(Some(text(value)));
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text(topic))
+        .with_configs(vec![change]);
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+    let response = client.call(&request, 1).expect("IncrementalAlterConfigs");
+    assert_eq!(response.responses[0].error_code, 0, "{response:?}");
+}
+
+/// Without it a partition waits for the last broker that had all of it; once it is set, whoever is there leads.
+#[test]
+fn electing_uncleanly() {
+    let mut cluster = Cluster::start(2, ZooKeeper::inside(), &[("zookeeper.session.timeout.ms", "3000")]);
+    let controller = eventually("a controller", || cluster.zookeeper.controller());
+    for topic in ["waits", "goes-on"] {
+        // The first replica leads, and is the one that will be missing.
+        cluster.client(controller).create_assigned(topic, &[&[2, 1]], &[]).expect("a topic");
+    }
+    let state = |cluster: &Cluster, topic: &str| {
+        let (leader, _, isr) = cluster.partition_state(topic, 0);
+        (leader, isr)
+    };
+    let produce = |cluster: &Cluster, topic: &str| {
+        let mut batch = BatchBuilder::new();
+        batch.append(1, None, Some(b"value"), []);
+        let answer = cluster.client(2).produce(topic, 0, batch.build().unwrap().to_bytes()).expect("an answer");
+        assert_eq!(answer.error_code, 0);
+    };
+    cluster.broker(1).lose();
+    for topic in ["waits", "goes-on"] {
+        eventually("broker 1 is out of the ISR", || (state(&cluster, topic) == (2, vec![2])).then_some(()));
+        produce(&cluster, topic);
+    }
+    cluster.broker(2).lose();
+    cluster.broker(1).spawn();
+    eventually("broker 1 is the controller", || cluster.zookeeper.controller().filter(|id| *id == 1));
+    for topic in ["waits", "goes-on"] {
+        eventually("nobody leads", || (state(&cluster, topic) == (-1, vec![2])).then_some(()));
+    }
+    alter_topic(&mut cluster.client(1), "goes-on", "unclean.leader.election.enable", "true");
+    eventually("whoever is there leads", || (state(&cluster, "goes-on") == (1, vec![1])).then_some(()));
+    assert_eq!(state(&cluster, "waits"), (-1, vec![2]), "unclean.leader.election.enable");
 }

@@ -115,8 +115,8 @@ impl DynamicConfigs {
         let Followers { logs, replicas, verifier, .. } = followers;
         let is_mine = entity == ConfigEntity::Broker(None) || entity == ConfigEntity::Broker(Some(self.id));
         if let ConfigEntity::Topic(topic) = &entity {
-            tracing::info!(topic, configs = ?config.0, "the topic's configs have changed");
             replicas.set_topic_config(topic, &self.log_config(topic, &config));
+            tracing::info!(topic, configs = ?config.0, "the topic's configs have changed");
         } else if is_mine && self.broker_changed(&entity, config) {
             let effective = self.config();
             replicas.set_throttles(&effective.replication);
