@@ -24,6 +24,8 @@ pub mod dump;
 mod epoch_cache;
 mod error;
 mod flush;
+#[cfg(test)]
+mod history;
 mod housekeeping;
 mod index_file;
 mod inspect;

@@ -210,7 +210,7 @@ impl Log {
     pub(super) fn sync_topic_id(&self) -> Result<(), LogError> {
         let mut stored = self.topic_id.lock();
         if let StoredTopicId { id: Some(id), is_synced: false } = *stored {
-            partition_metadata::sync(&self.dir(), id)?;
+            partition_metadata::sync(&self.dir(), id).map_err(|error| self.log_dir().reported(error))?;
             stored.is_synced = true;
         }
         Ok(())
@@ -277,7 +277,8 @@ impl Log {
 
     pub(super) fn take_snapshot(&self, writer: &mut Writer) -> Result<(), LogError> {
         if writer.producers.end_offset() > writer.snapshot_offset {
-            producer_snapshot::write(&self.dir(), &writer.producers, Durability::Written)?;
+            let written = producer_snapshot::write(&self.dir(), &writer.producers, Durability::Written);
+            written.map_err(|error| self.log_dir().reported(error))?;
             writer.snapshot_offset = writer.producers.end_offset();
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::disk;
 use super::error::{AtPath, LogError};
 use crate::base::TopicPartition;
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -71,14 +71,15 @@ fn frame(lines: impl ExactSizeIterator<Item = String>) -> String {
 pub fn replace_file(path: &Path, content: &[u8], durability: Durability) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
-    let mut file = File::create(&temporary)?;
+    let temporary = Path::new(&temporary);
+    let mut file = disk::create(temporary)?;
     disk::may_write(path)?;
     file.write_all(content)?;
     if durability == Durability::Synced {
-        disk::sync_all(&file, path)?;
+        disk::sync_all(&file, temporary)?;
     }
     drop(file);
-    fs::rename(&temporary, path)?;
+    disk::rename(temporary, path)?;
     match path.parent() {
         Some(parent) if durability == Durability::Synced => disk::sync_directory(parent),
         _ => Ok(()),

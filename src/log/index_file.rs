@@ -89,7 +89,7 @@ impl<const SIZE: usize> IndexFile<SIZE> {
 
     /// An empty index; an older file of that name is emptied.
     pub fn create(path: PathBuf) -> io::Result<IndexFile<SIZE>> {
-        File::create(&path)?;
+        disk::create(&path)?;
         Ok(IndexFile::with(path, Some(0)))
     }
 
@@ -174,7 +174,7 @@ impl<const SIZE: usize> IndexFile<SIZE> {
             let on_disk = state.on_disk.unwrap_or(0);
             if count < on_disk {
                 *self.block.lock() = Block::default();
-                self.open_file()?.set_len((count * SIZE) as u64)?;
+                disk::set_len(&self.open_file()?, &self.path, (count * SIZE) as u64)?;
                 state.on_disk = Some(count);
                 state.tail.clear();
             } else {
@@ -199,7 +199,7 @@ impl<const SIZE: usize> IndexFile<SIZE> {
         };
         let same = wanted.iter().zip(&found).take_while(|(want, have)| want == have).count() / SIZE;
         if found.len() != same * SIZE {
-            self.open_file()?.set_len((same * SIZE) as u64)?;
+            disk::set_len(&self.open_file()?, &self.path, (same * SIZE) as u64)?;
         }
         state.on_disk = Some(same);
         state.tail = entries.get(same..).unwrap_or_default().to_vec();

@@ -6,6 +6,7 @@
 use super::background::{Background, Removal};
 use super::checkpoint::{Durability, read_epochs, write_epochs};
 use super::cleaner::Cleaning;
+use super::disk;
 use super::epoch_cache::LeaderEpochCache;
 use super::error::{AtPath, LogError};
 use super::log_dir::LogDir;
@@ -110,6 +111,9 @@ impl Log {
         let mut writer = Writer { producers, snapshot_offset, verifications: Default::default() };
         let high_watermark = options.high_watermark.clamp(log_start.min(next_offset), next_offset);
         writer.producers.on_high_watermark(high_watermark);
+        if options.recovery_point.max(options.cleaned_offset).max(options.high_watermark) > next_offset {
+            log_dir.set_stale_checkpoints();
+        }
         let log = Arc::new_cyclic(|this| Log {
             this: this.clone(),
             topic_partition,
@@ -130,7 +134,7 @@ impl Log {
             flushing: Mutex::new(()),
             truncation: RwLock::new(()),
             is_closed: AtomicBool::new(false),
-            cleaning: Cleaning::new(options.cleaned_offset),
+            cleaning: Cleaning::new(options.cleaned_offset.min(next_offset)),
             lowest_truncation: AtomicI64::new(i64::MAX),
         });
         log.publish_first_unstable(&log.writer.lock());
@@ -256,7 +260,7 @@ impl Loader<'_> {
         for kind in [FileKind::OffsetIndex, FileKind::TimeIndex, FileKind::TransactionIndex] {
             for offset in files.of(kind).filter(|&offset| !files.has(offset, FileKind::Log)) {
                 let path = self.dir.join(kind.file_name(offset));
-                fs::remove_file(&path).at(&path)?;
+                disk::remove_file(&path).at(&path)?;
             }
         }
         Ok(())
@@ -298,6 +302,14 @@ impl Loader<'_> {
         self.load_producers(bases[first])?;
         for at in first..self.segments.len() {
             let segment = Arc::clone(&self.segments[at]);
+            if at > first && self.begins_after_a_loss(at) {
+                for dropped in self.segments.split_off(at) {
+                    tracing::warn!(segment = %dropped.path().display(), next_offset = self.next_offset,
+                        "segment is empty and records before it are missing: it is dropped");
+                    self.drop_segment(&dropped)?;
+                }
+                break;
+            }
             let next_base = self.segments.get(at + 1).map(|next| next.base_offset());
             let mut replay = Replay { producers: &mut self.producers, epochs: &mut self.epochs };
             let Recovered { next_offset, damage, gap } =
@@ -326,6 +338,14 @@ impl Loader<'_> {
         if self.next_offset > 0 { self.write_snapshot() } else { Ok(()) }
     }
 
+    /// Only empty segments follow a gap that nobody flushed: a power cut took the records and left the names of the files.
+    fn begins_after_a_loss(&self, at: usize) -> bool {
+        let later = &self.segments[at..];
+        let is_gap = later.first().is_some_and(|segment| segment.base_offset() > self.next_offset);
+        let is_empty = later.iter().all(|segment| segment.size() == 0);
+        is_gap && is_empty && self.next_offset >= self.recovery_point
+    }
+
     fn write_snapshot(&mut self) -> Result<(), LogError> {
         let offset = self.producers.end_offset();
         producer_snapshot::write_if_changed(self.dir, &self.producers)?;
@@ -348,7 +368,7 @@ impl Loader<'_> {
         for path in segment.paths() {
             let mut deleted = path.as_os_str().to_owned();
             deleted.push(".deleted");
-            match fs::rename(path, &deleted) {
+            match disk::rename(path, Path::new(&deleted)) {
                 Ok(()) => paths.push(deleted.into()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error).at(path),
@@ -371,8 +391,8 @@ impl Loader<'_> {
 
     fn finish_epochs(&mut self) -> Result<(), LogError> {
         let first = self.segments.first().map_or(0, |segment| segment.base_offset());
-        self.epochs.truncate_from_end(self.next_offset);
         self.epochs.truncate_from_start(self.options.log_start.max(first));
+        self.epochs.truncate_from_end(self.next_offset);
         if self.epochs.entries() != self.stored_epochs {
             let path = self.dir.join(names::LEADER_EPOCHS);
             write_epochs(&path, self.epochs.entries(), Durability::Written).at(&path)?;

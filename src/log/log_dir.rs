@@ -20,6 +20,8 @@ pub struct LogDir {
     offline: AtomicBool,
     /// A log in it still has to be recovered, by a later start.
     incomplete: AtomicBool,
+    /// A checkpoint file names offsets that a log does not reach.
+    has_stale_checkpoints: AtomicBool,
     lock: Mutex<Option<DirLock>>,
     /// Why the directory is offline.
     reason: OnceLock<String>,
@@ -36,6 +38,7 @@ impl LogDir {
             path,
             offline: AtomicBool::new(false),
             incomplete: AtomicBool::new(false),
+            has_stale_checkpoints: AtomicBool::new(false),
             lock: Mutex::new(lock),
             reason: OnceLock::new(),
             on_failure: Mutex::default(),
@@ -81,6 +84,15 @@ impl LogDir {
         self.incomplete.load(Ordering::Acquire)
     }
 
+    /// A log ends below an offset of a checkpoint file: that has to be written anew before the log gets there with other records.
+    pub fn set_stale_checkpoints(&self) {
+        self.has_stale_checkpoints.store(true, Ordering::Release);
+    }
+
+    pub fn has_stale_checkpoints(&self) -> bool {
+        self.has_stale_checkpoints.load(Ordering::Acquire)
+    }
+
     /// Why it is offline, if it is.
     pub fn failure(&self) -> Option<&str> {
         self.reason.get().map(String::as_str)
@@ -98,6 +110,14 @@ impl LogDir {
         LogError::Storage { path: path.to_path_buf(), source: error }
     }
 
+    /// The same for an error that has its path already.
+    pub fn reported(&self, error: LogError) -> LogError {
+        match error {
+            LogError::Storage { path, source } => self.failed(&path, source),
+            other => other,
+        }
+    }
+
     /// Writes a checkpoint file if it would change.
     pub fn checkpoint(&self, name: &'static str, mut entries: Vec<(TopicPartition, i64)>) -> Result<(), LogError> {
         entries.sort_unstable();
@@ -109,6 +129,12 @@ impl LogDir {
         write_offsets(&path, &entries, Durability::Synced).map_err(|error| self.failed(&path, error))?;
         written.insert(name, entries);
         Ok(())
+    }
+
+    /// Whether a checkpoint file names a partition.
+    pub fn remembers(&self, partition: &TopicPartition) -> bool {
+        let written = self.written.lock();
+        written.values().any(|entries| entries.binary_search_by(|(named, _)| named.cmp(partition)).is_ok())
     }
 
     /// One call for all files of a directory, where a thousand of `fsync` would take seconds.

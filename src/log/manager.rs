@@ -94,6 +94,9 @@ impl LogManager {
             housekeeper: Mutex::new(None),
             cleaner: Cleaner::default(),
         });
+        for dir in manager.dirs.iter().filter(|dir| dir.has_stale_checkpoints() && !dir.is_offline()) {
+            manager.write_checkpoints(dir)?;
+        }
         for log in superseded {
             tracing::warn!(dir = %log.dir().display(), "a move ended here, and this is what it left behind: it goes");
             log.set_closed();
@@ -137,6 +140,10 @@ impl LogManager {
             Some(dir) => dir,
             None => self.emptiest_dir()?,
         };
+        if dir.remembers(partition) {
+            // Of a deleted partition of that name: a log start beyond the new log's end would have the next start drop it.
+            self.write_checkpoints(&dir)?;
+        }
         let path = dir.path().join(partition.to_string());
         fs::create_dir_all(&path).map_err(|error| dir.failed(&path, error))?;
         let options = LoadOptions::new_log(config, self.config.producer_id_expiration_ms, wall_ms());
@@ -171,8 +178,11 @@ impl LogManager {
         let mut cut = Vec::new();
         for (partition, offset) in offsets {
             if let Some(log) = self.log(partition) {
-                let end = log.log_end_offset();
+                let (start, end) = (log.log_start_offset(), log.log_end_offset());
                 log.truncate_to(*offset)?;
+                if log.log_start_offset() < start {
+                    self.write_log_starts(&log.log_dir())?;
+                }
                 // A new follower finds nothing to cut, and there may be thousands of them.
                 if log.log_end_offset() != end {
                     cut.push(log);
@@ -190,6 +200,8 @@ impl LogManager {
     pub fn truncate_fully_and_start_at(&self, partition: &TopicPartition, offset: i64) -> Result<(), LogError> {
         let Some(log) = self.log(partition) else { return Ok(()) };
         log.truncate_fully_and_start_at(offset)?;
+        // A start beyond the end would have the next start of the broker drop what is appended now.
+        self.write_log_starts(&log.log_dir())?;
         self.write_recovery_points(&log.log_dir())?;
         self.write_cleaner_offsets(&log.log_dir())
     }

@@ -14,6 +14,7 @@ pub(super) use mover::Moves;
 pub(super) use takeover::{are_equal, reconcile};
 
 use super::background::Removal;
+use super::disk;
 use super::error::LogError;
 use super::load::LoadOptions;
 use super::log_dir::LogDir;
@@ -105,7 +106,7 @@ impl LogManager {
         config: &LogConfig,
     ) -> Result<(), LogError> {
         let target = log_dir.path().join(delete_directory_name(partition, uuid::Uuid::new_v4()));
-        fs::rename(path, &target).map_err(|error| log_dir.failed(path, error))?;
+        disk::rename(path, &target).map_err(|error| log_dir.failed(path, error))?;
         let due_ms = monotonic_ms().saturating_add(config.file_delete_delay_ms);
         self.background.remove_later(Removal { due_ms, paths: vec![target] });
         Ok(())

@@ -5,6 +5,7 @@
 use super::background::{Background, Removal};
 use super::checkpoint::read_offsets;
 use super::dir_lock::DirLock;
+use super::disk;
 use super::error::{AtPath, LogError};
 use super::load::LoadOptions;
 use super::log_dir::LogDir;
@@ -13,7 +14,7 @@ use super::open::FoundLog;
 use crate::base::TopicPartition;
 use crate::base::time::{monotonic_ms, wall_ms};
 use crate::config::{BrokerConfig, LogConfig};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,13 @@ impl Checkpoints {
     }
 }
 
+impl Checkpoints {
+    fn names_others_than(&self, partitions: &BTreeSet<&TopicPartition>) -> bool {
+        let all = [&self.recovery_points, &self.log_starts, &self.high_watermarks, &self.cleaned_offsets];
+        all.iter().flat_map(|entries| entries.keys()).any(|partition| !partitions.contains(partition))
+    }
+}
+
 /// A directory that is ready to have its logs loaded.
 pub(super) struct OpenedDir {
     pub dir: Arc<LogDir>,
@@ -65,6 +73,9 @@ pub(super) fn open_dir(
     let partitions = list_partitions(path, background, config)?;
     let checkpoints = Checkpoints::read(path)?;
     let dir = Arc::new(LogDir::new(path.to_path_buf(), Some(lock)));
+    if checkpoints.names_others_than(&partitions.iter().map(|(partition, ..)| partition).collect()) {
+        dir.set_stale_checkpoints();
+    }
     let is_clean = marker.exists();
     let now_ms = wall_ms();
     let offset = |map: &BTreeMap<TopicPartition, i64>, log: &TopicPartition| map.get(log).copied().unwrap_or(0).max(0);
@@ -119,7 +130,7 @@ fn list_partitions(
 
 pub(super) fn remove_marker(dir: &Arc<LogDir>) -> Result<(), LogError> {
     let marker = dir.path().join(names::CLEAN_SHUTDOWN);
-    match fs::remove_file(&marker) {
+    match disk::remove_file(&marker) {
         Err(error) if error.kind() != io::ErrorKind::NotFound && !dir.is_offline() => Err(error).at(&marker),
         _ => Ok(()),
     }

@@ -1,5 +1,6 @@
 //! What lies in a partition directory, once the remains of crashes and deletions are out of it (class `LogLoader`).
 
+use super::disk;
 use super::error::{AtPath, LogError};
 use super::leftovers::{self, FoundFile};
 use super::names::{FileKind, Transit, parse_file_name};
@@ -35,7 +36,7 @@ pub(super) fn tidy(dir: &Path) -> Result<Files, LogError> {
     let plan = leftovers::plan(&found);
     for file in &plan.remove {
         let path = path_of(dir, file);
-        fs::remove_file(&path).at(&path)?;
+        disk::remove_file(&path).at(&path)?;
     }
     if plan.swap_in.is_empty() {
         return Ok(files);
@@ -89,7 +90,7 @@ fn swap_in(dir: &Path, swaps: &[FoundFile], files: &Files) -> Result<(), LogErro
     for &(kind, offset) in files.sizes.keys() {
         if (start..end).contains(&offset) && kind != FileKind::ProducerSnapshot {
             let path = dir.join(kind.file_name(offset));
-            fs::remove_file(&path).at(&path)?;
+            disk::remove_file(&path).at(&path)?;
         }
     }
     // Logs first: what is in place by then is not taken for an original when a crash makes this begin again.
@@ -98,7 +99,7 @@ fn swap_in(dir: &Path, swaps: &[FoundFile], files: &Files) -> Result<(), LogErro
     for file in ordered {
         let from = path_of(dir, file);
         let to = dir.join(file.kind.file_name(file.offset));
-        fs::rename(&from, &to).at(&from)?;
+        disk::rename(&from, &to).at(&from)?;
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ pub fn write(dir: &Path, id: TopicId, durability: Durability) -> Result<(), LogE
 
 pub fn remove(dir: &Path) -> Result<(), LogError> {
     let path = dir.join(names::PARTITION_METADATA);
-    fs::remove_file(&path).at(&path)
+    disk::remove_file(&path).at(&path)
 }
 
 /// Has what [`write`] wrote survive a power cut.

@@ -8,6 +8,7 @@
 //! Only the last batch of a producer is in it.
 
 use super::checkpoint::{Durability, replace_file};
+use super::disk;
 use super::error::{AtPath, LogError};
 use super::names::{FileKind, Transit, parse_file_name};
 use super::producer_state::{BatchMetadata, ProducerEntry, ProducerStates};
@@ -138,7 +139,7 @@ pub fn remove(dir: &Path, stale: impl Fn(i64) -> bool) -> Result<(), LogError> {
 
 pub fn remove_one(dir: &Path, offset: i64) -> Result<(), LogError> {
     let path = dir.join(FileKind::ProducerSnapshot.file_name(offset));
-    fs::remove_file(&path).at(&path)
+    disk::remove_file(&path).at(&path)
 }
 
 #[cfg(test)]

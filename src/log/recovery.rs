@@ -10,11 +10,13 @@ use super::partition::Log;
 use super::producer_state::{AppendOrigin, ProducerStates, ProducerUpdate};
 use super::scan::{BatchAt, Scanner, Step};
 use super::segment::Segment;
+use super::split;
 use super::time_index::TimeEntry;
 use super::transaction_index::AbortedTransaction;
 use crate::base::LeaderEpoch;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// Larger control batches do not exist.
 const CONTROL_BATCH_BYTES_MAX: u64 = 64 << 10;
@@ -119,7 +121,7 @@ pub(super) struct Recovered {
 }
 
 /// Checks every batch, rebuilds the indexes, and cuts the file where the first unsound batch begins. `next_base` is that of
-/// the segment that follows.
+/// the segment that follows. An error if the segment has to be split first.
 pub(super) fn recover_segment(
     segment: &Segment,
     next_base: Option<i64>,
@@ -141,7 +143,20 @@ pub(super) fn recover_segment(
             Step::Batch(batch) if batch.base_offset < next_offset => {
                 (batch.position, "has an offset that was there before")
             }
-            Step::Batch(batch) if is_too_far(segment, next_base, &batch) => {
+            Step::Batch(batch) if next_base.is_some_and(|next| batch.last_offset >= next) => {
+                (batch.position, "has an offset of the next segment")
+            }
+            Step::Batch(batch) if batch.last_offset - segment.base_offset() > split::REACH => {
+                let after = match scanner.next_checked().at(path)? {
+                    Step::Batch(after) => Some(after.base_offset),
+                    _ => None,
+                };
+                if split::is_written_there(next_offset, &batch, after) {
+                    return Err(LogError::OffsetOverflow {
+                        log: path.parent().unwrap_or(path).to_owned(),
+                        base_offset: segment.base_offset(),
+                    });
+                }
                 (batch.position, "has an offset out of the segment's reach")
             }
             Step::Batch(batch) => {
@@ -172,12 +187,6 @@ pub(super) fn recover_segment(
     Ok(Recovered { next_offset, damage, gap })
 }
 
-/// Base offsets lie outside the checksum: one that reaches into the next segment, or further than an index can say, is wrong.
-fn is_too_far(segment: &Segment, next_base: Option<i64>, batch: &BatchAt) -> bool {
-    let reach = segment.base_offset().saturating_add(i64::from(i32::MAX));
-    batch.last_offset > reach || next_base.is_some_and(|next| batch.last_offset >= next)
-}
-
 /// Rebuilds the indexes of a segment from the headers of its batches.
 pub(super) fn rebuild_indexes(segment: &Segment, index_interval_bytes: i32) -> io::Result<()> {
     let file = segment.scan_file()?;
@@ -193,7 +202,7 @@ pub(super) fn rebuild_indexes(segment: &Segment, index_interval_bytes: i32) -> i
 
 /// Replays the batches in `from..to` of sound segments into the producer state.
 pub(super) fn replay_producers(
-    segments: &[std::sync::Arc<Segment>],
+    segments: &[Arc<Segment>],
     producers: &mut ProducerStates,
     to: i64,
 ) -> Result<(), LogError> {
@@ -237,10 +246,14 @@ pub(super) fn first_to_recover(bases: &[i64], recovery_point: i64) -> usize {
 
 impl Log {
     /// An index that does not fit is made anew.
-    pub(super) fn repair_indexes(&self, segment: &Segment) -> Result<(), LogError> {
+    pub(super) fn repair_indexes(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
         tracing::warn!(segment = %segment.path().display(), "index does not fit the log: rebuilding it");
         let _writer = self.writer.lock();
         let _no_reader = self.truncation.write();
+        if !self.has(segment) {
+            // Retention took it meanwhile, its index first.
+            return Ok(());
+        }
         let interval = self.config.load().index_interval_bytes;
         rebuild_indexes(segment, interval).map_err(|error| self.read_failed(segment.path(), error))
     }

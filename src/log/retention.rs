@@ -4,16 +4,17 @@
 
 use super::background::Removal;
 use super::checkpoint::Durability;
+use super::disk;
 use super::error::LogError;
 use super::names::FileKind;
-use super::partition::Log;
+use super::partition::{Log, Writer};
 use super::segment::Segment;
 use crate::base::Millis;
 use crate::base::time::monotonic_ms;
 use crate::config::LogConfig;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
@@ -117,7 +118,7 @@ impl Log {
         let segments = self.segments.load_full();
         let kept = segments.get(gone.len()..).unwrap_or_default();
         let Some(first) = kept.first() else { return Ok(()) };
-        self.raise_log_start(first.base_offset())?;
+        self.raise_log_start(&writer, first.base_offset())?;
         self.segments.store(Arc::new(kept.to_vec()));
         let mut paths = Vec::new();
         for segment in gone {
@@ -135,7 +136,7 @@ impl Log {
         for path in segment.paths().into_iter().chain([snapshot.as_path()]) {
             let mut target = path.as_os_str().to_owned();
             target.push(".deleted");
-            match fs::rename(path, &target) {
+            match disk::rename(path, Path::new(&target)) {
                 Ok(()) => renamed.push(target.into()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(self.log_dir().failed(path, error)),
@@ -147,7 +148,7 @@ impl Log {
     /// Removes the files of a segment that never held anything, or was truncated away.
     pub(super) fn remove_now(&self, segment: &Segment) -> Result<(), LogError> {
         for path in segment.paths() {
-            match fs::remove_file(path) {
+            match disk::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(self.log_dir().failed(path, error));
                 }
@@ -159,19 +160,20 @@ impl Log {
 
     /// DeleteRecords, or a leader's log start: nothing below `offset` is served any more. Whole segments go at the next retention.
     pub fn increment_log_start_offset(&self, offset: i64) -> Result<(), LogError> {
-        let _writer = self.writer.lock();
+        let writer = self.writer.lock();
         self.check_usable()?;
         if offset > self.high_watermark() {
             return Err(self.out_of_range(offset));
         }
-        self.raise_log_start(offset)
+        self.raise_log_start(&writer, offset)
     }
 
-    /// With `writer` held.
-    fn raise_log_start(&self, offset: i64) -> Result<(), LogError> {
+    fn raise_log_start(&self, writer: &Writer, offset: i64) -> Result<(), LogError> {
         if offset <= self.log_start.fetch_max(offset, Ordering::AcqRel) {
             return Ok(());
         }
+        // An open transaction does not hold readers back below where they may begin.
+        self.publish_first_unstable(writer);
         let changed = self.epochs.write().truncate_from_start(offset);
         if changed { self.write_epochs(Durability::Written) } else { Ok(()) }
     }

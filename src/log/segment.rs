@@ -81,7 +81,9 @@ impl Segment {
     /// A new, empty segment. Left-overs of that name are emptied.
     pub fn create(dir: &Path, base_offset: i64, now_ms: Millis, jitter_ms: Millis) -> io::Result<Segment> {
         let path = |kind: FileKind| dir.join(kind.file_name(base_offset));
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path(FileKind::Log))?;
+        let log = path(FileKind::Log);
+        disk::may_change(&log)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&log)?;
         let segment = Segment {
             base_offset,
             path: path(FileKind::Log),
@@ -143,7 +145,7 @@ impl Segment {
         let file = self.file().map_err(|error| (error, None))?;
         let written = disk::may_write(&self.path).and_then(|()| write_all_at(&file, slices, start));
         if let Err(error) = written {
-            return Err((error, file.set_len(start).err()));
+            return Err((error, disk::set_len(&file, &self.path, start).err()));
         }
         self.is_written.store(true, Ordering::Relaxed);
         let mut position = start;
@@ -186,6 +188,8 @@ impl Segment {
         let floor = match self.offset_index.floor(offset) {
             Ok(floor) => floor,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Err(StaleIndex)),
+            // Somebody took it away, and not the segment with it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.path.exists() => return Ok(Err(StaleIndex)),
             Err(error) => return Err(error),
         };
         let start = floor.map_or(0, |entry| u64::from(entry.position));
@@ -309,7 +313,11 @@ impl Segment {
 
     /// Gives back blocks that were taken and not needed.
     fn trim(&self) -> io::Result<()> {
-        if self.is_preallocated.swap(false, Ordering::Relaxed) { self.file()?.set_len(self.size()) } else { Ok(()) }
+        if self.is_preallocated.swap(false, Ordering::Relaxed) {
+            disk::set_len(&*self.file()?, &self.path, self.size())
+        } else {
+            Ok(())
+        }
     }
 
     pub fn created_ms(&self) -> Millis {
@@ -327,7 +335,7 @@ impl Segment {
         self.offset_index.truncate_to(next_offset)?;
         self.time_index.truncate_to(next_offset)?;
         self.forget();
-        file.set_len(size)
+        disk::set_len(&file, &self.path, size)
     }
 
     /// What recovery found replaces the indexes; `flush_indexes` or a later close writes them.

@@ -4,11 +4,11 @@
 //! Invariant: the pieces are whole and on the disk under `.cleaned` names before the first is renamed to `.swap`, the last piece
 //! first; so what a crash leaves is either finished or thrown away by the next start, and the original stays until then.
 
-use super::disk::{sync_all, sync_directory};
+use super::disk::{self, sync_all, sync_directory};
 use super::error::{AtPath, LogError};
 use super::names::{FileKind, Transit};
-use super::scan::{Scanner, Step};
-use std::fs::{self, File};
+use super::scan::{BatchAt, Scanner, Step};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,19 @@ struct Piece {
 pub(super) fn overflows(path: &Path, base_offset: i64) -> Result<bool, LogError> {
     let file = File::open(path).at(path)?;
     Ok(pieces(&file, base_offset).at(path)?.len() > 1)
+}
+
+/// Whether a sound batch that lies out of reach was written where it says: its base offset is not under its checksum. Damage moves
+/// one batch, so that the one `after` it lies below; and without one after it, it is damage if a single byte is all that sets the
+/// offset apart from the `expected` one.
+pub(super) fn is_written_there(expected: i64, batch: &BatchAt, after: Option<i64>) -> bool {
+    match after {
+        Some(after) => after > batch.last_offset,
+        None => {
+            let differs = |(a, b): &(u8, u8)| a != b;
+            expected.to_be_bytes().into_iter().zip(batch.base_offset.to_be_bytes()).filter(differs).count() > 1
+        }
+    }
 }
 
 fn pieces(file: &File, base_offset: i64) -> io::Result<Vec<Piece>> {
@@ -62,7 +75,7 @@ pub(super) fn split(dir: &Path, base_offset: i64) -> Result<(), LogError> {
     sync_directory(dir).at(dir)?;
     for piece in pieces.iter().rev() {
         let from = in_transit(dir, piece, Transit::Cleaned);
-        fs::rename(&from, in_transit(dir, piece, Transit::Swap)).at(&from)?;
+        disk::rename(&from, &in_transit(dir, piece, Transit::Swap)).at(&from)?;
     }
     sync_directory(dir).at(dir)
 }
@@ -73,7 +86,8 @@ fn in_transit(dir: &Path, piece: &Piece, transit: Transit) -> PathBuf {
 
 fn copy(file: &mut File, piece: &Piece, target: &Path) -> io::Result<()> {
     file.seek(SeekFrom::Start(piece.start))?;
-    let mut out = File::create(target)?;
+    let mut out = disk::create(target)?;
+    disk::may_write(target)?;
     io::copy(&mut file.take(piece.end - piece.start), &mut out)?;
     sync_all(&out, target)
 }
@@ -120,7 +134,7 @@ mod tests {
     #[test]
     fn every_record_stays_and_every_segment_can_be_indexed() {
         let all = [0, 5, FAR, FAR + 7, 2 * FAR, 2 * FAR + 1];
-        for (is_clean, is_last) in [(true, true), (true, false), (false, false)] {
+        for (is_clean, is_last) in [(true, true), (true, false), (false, true), (false, false)] {
             let root = tempfile::tempdir().unwrap();
             let dir = root.path().join("far-0");
             fs::create_dir(&dir).unwrap();
@@ -140,6 +154,31 @@ mod tests {
                 assert_eq!(offsets(&manager), all, "clean {is_clean}, last {is_last}, round {round}");
                 let log = manager.log(&TopicPartition::new("far", 0)).unwrap();
                 assert_eq!((log.segment_count(), log.latest_epoch()), (3, Some(LeaderEpoch(0))));
+                manager.shutdown();
+            }
+        }
+    }
+
+    /// Base offsets lie outside the checksum: one that a damaged byte threw far away is not a reason to split, and not the log's end.
+    #[test]
+    fn a_damaged_offset_is_no_reason_to_split() {
+        let moved = 5 + (0x40i64 << 40);
+        let cases = [
+            (&[0, 5, FAR, FAR + 7][..], &[0, 5, FAR, FAR + 7][..]),
+            (&[0, 5, FAR], &[0, 5, FAR]),
+            (&[0, 1, 2, 3, 4, moved], &[0, 1, 2, 3, 4]),
+            (&[0, 1, 2, 3, 4, moved, 6, 7], &[0, 1, 2, 3, 4]),
+            (&[0, 1, FAR, 3], &[0, 1]),
+        ];
+        for (written, expected) in cases {
+            let root = tempfile::tempdir().unwrap();
+            let dir = root.path().join("far-0");
+            fs::create_dir(&dir).unwrap();
+            let content: Vec<u8> = written.iter().flat_map(|&offset| batch(offset)).collect();
+            fs::write(dir.join("00000000000000000000.log"), content).unwrap();
+            for round in 0..2 {
+                let manager = open(root.path());
+                assert_eq!(offsets(&manager), expected, "{written:?}, round {round}");
                 manager.shutdown();
             }
         }

@@ -85,14 +85,15 @@ impl TransactionIndex {
         let entries = self.read()?;
         let keep = entries.partition_point(|entry| entry.last_offset < offset);
         if keep < entries.len() {
-            OpenOptions::new().write(true).open(&self.path)?.set_len((keep * ENTRY_SIZE) as u64)?;
+            let file = OpenOptions::new().write(true).open(&self.path)?;
+            disk::set_len(&file, &self.path, (keep * ENTRY_SIZE) as u64)?;
         }
         Ok(())
     }
 
     /// Forgets everything: recovery fills it again.
     pub fn reset(&self) -> io::Result<()> {
-        match fs::remove_file(&self.path) {
+        match disk::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }

@@ -1,4 +1,6 @@
 //! Cutting a log back (class `UnifiedLog.truncateTo`, `truncateFullyAndStartAt`).
+//!
+//! Invariant: files go from the end of the log backwards, so that a crash in between leaves a log without a hole.
 
 use super::checkpoint::Durability;
 use super::error::LogError;
@@ -52,7 +54,7 @@ impl Log {
         self.lowest_truncation.fetch_min(offset, Ordering::AcqRel);
         self.cleaning.truncated_to(offset);
         self.segments.store(Arc::new(segments[..keep].to_vec()));
-        for segment in &segments[keep..] {
+        for segment in segments[keep..].iter().rev() {
             self.remove_now(segment)?;
         }
         last.truncate_to(position, offset).map_err(failed)?;
@@ -83,7 +85,7 @@ impl Log {
         // Nothing of what was there stays, not even below `offset`.
         self.lowest_truncation.store(0, Ordering::Release);
         self.cleaning.truncated_to(offset);
-        for segment in self.segments.load_full().iter() {
+        for segment in self.segments.load_full().iter().rev() {
             self.remove_now(segment)?;
         }
         producer_snapshot::remove(&self.dir(), |_| true)?;

@@ -56,7 +56,7 @@ impl Output {
         let transactions =
             TransactionIndex::new(base_offset, cleaned_path(log, FileKind::TransactionIndex, base_offset));
         let path = cleaned_path(log, FileKind::Log, base_offset);
-        let file = transactions.reset().and_then(|()| File::create(&path));
+        let file = transactions.reset().and_then(|()| disk::create(&path));
         Ok(Output {
             log: Arc::clone(log),
             base_offset,
@@ -104,6 +104,7 @@ impl Output {
     }
 
     fn write_buffer(&mut self) -> io::Result<()> {
+        disk::may_write(&cleaned_path(&self.log, FileKind::Log, self.base_offset))?;
         self.file.write_all(&self.buffer)?;
         self.buffer.clear();
         Ok(())
@@ -130,7 +131,7 @@ impl Output {
     fn try_finish(&mut self, last: &Segment) -> io::Result<()> {
         self.write_buffer()?;
         self.file.set_modified(fs::metadata(last.path())?.modified()?)?;
-        disk::sync_all(&self.file, &self.log.dir())?;
+        disk::sync_all(&self.file, &cleaned_path(&self.log, FileKind::Log, self.base_offset))?;
         self.indexes.finish();
         let base = self.base_offset;
         let path = |kind| cleaned_path(&self.log, kind, base);
@@ -152,6 +153,6 @@ impl Output {
 /// A file that stays is removed at the next start.
 pub(super) fn discard(log: &Log, base_offset: i64) {
     for kind in KINDS {
-        let _ = fs::remove_file(cleaned_path(log, kind, base_offset));
+        let _ = disk::remove_file(&cleaned_path(log, kind, base_offset));
     }
 }

@@ -12,12 +12,11 @@ use super::Halt;
 use super::output::{Cleaned, KINDS, discard};
 use crate::base::time::{monotonic_ms, wall_ms};
 use crate::log::background::Removal;
-use crate::log::disk::sync_directory;
+use crate::log::disk::{self, sync_directory};
 use crate::log::error::AtPath;
 use crate::log::names::{FileKind, Transit};
 use crate::log::partition::Log;
 use crate::log::segment::Segment;
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,7 +50,7 @@ pub(super) fn renames(cleaned: &Cleaned, replaced: &[i64]) -> Vec<Rename> {
 
 pub(super) fn carry_out(dir: &Path, renames: &[Rename]) -> io::Result<()> {
     for Rename { from, to } in renames {
-        match fs::rename(dir.join(from), dir.join(to)) {
+        match disk::rename(&dir.join(from), &dir.join(to)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && to.ends_with(Transit::Deleted.suffix()) => {}
             result => result?,
         }

@@ -2,12 +2,11 @@
 
 use crate::base::time::wall_ms;
 use crate::log::checkpoint::Durability;
-use crate::log::disk::sync_directory;
+use crate::log::disk::{self, sync_directory};
 use crate::log::error::LogError;
 use crate::log::manager::LogManager;
 use crate::log::partition::{HighWatermark, Log, LogPosition, Place};
 use crate::log::segment::Segment;
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -83,7 +82,7 @@ impl Log {
         let log_dir = future.log_dir();
         let dir = log_dir.path().join(self.topic_partition.to_string());
         let failed = |error| log_dir.failed(&future.dir(), error);
-        fs::rename(future.dir(), &dir).and_then(|()| sync_directory(log_dir.path())).map_err(failed)?;
+        disk::rename(&future.dir(), &dir).and_then(|()| sync_directory(log_dir.path())).map_err(failed)?;
         let old = future.segments.load_full();
         let segments: Vec<_> =
             old.iter().map(|old| Arc::new(Segment::open(&dir, old.base_offset(), old.size(), wall_ms()))).collect();
