@@ -5,8 +5,9 @@ import inspect
 import os
 import sys
 import time
-import traceback
 import uuid
+
+from report import Report
 
 BOOTSTRAP = os.environ["BOOTSTRAP"]
 RUN = uuid.uuid4().hex[:8]
@@ -40,27 +41,18 @@ def eventually(condition, what, seconds=30.0):
     raise AssertionError(f"not within {seconds:.0f} s: {what}")
 
 
+def run(function):
+    if inspect.iscoroutinefunction(function):
+        asyncio.run(asyncio.wait_for(function(), 120))
+    else:
+        function()
+
+
 def main():
     only = sys.argv[1:]
-    passed = failed = 0
+    report = Report()
     for function in _CHECKS:
-        if only and function.__name__ not in only:
-            continue
-        began = time.monotonic()
-        try:
-            if inspect.iscoroutinefunction(function):
-                asyncio.run(asyncio.wait_for(function(), 120))
-            else:
-                function()
-        except Exception as error:  # a check may fail in any way; the report names it and goes on
-            failed += 1
-            print(f"FAIL {function.__name__}: {type(error).__name__}: {error}", flush=True)
-            traceback.print_exc(limit=-4)
-        else:
-            passed += 1
-            print(f"ok {function.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
-    print(f"{passed} passed, {failed} failed", flush=True)
+        if not only or function.__name__ in only:
+            report.run(function.__name__, lambda: run(function))
     # Clients' background threads of a failed check must not hold the process.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1 if failed or not passed else 0)
+    os._exit(report.end())

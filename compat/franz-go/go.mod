@@ -2,9 +2,12 @@ module ottla/compat/franz-go
 
 go 1.26.0
 
+replace ottla/compat/checks => ../checks-go
+
 require (
 	github.com/twmb/franz-go v1.22.2
 	github.com/twmb/franz-go/pkg/kadm v1.19.0
+	ottla/compat/checks v0.0.0
 )
 
 require (

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -16,39 +15,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kversion"
+
+	. "ottla/compat/checks"
 )
-
-var (
-	bootstrap = os.Getenv("BOOTSTRAP")
-	run       = func() string { b := make([]byte, 4); rand.Read(b); return fmt.Sprintf("%x", b) }()
-)
-
-func name(what string) string { return what + "-" + run }
-
-func check(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
-func equal[T any](got, wanted T, what string) {
-	if g, w := fmt.Sprintf("%v", got), fmt.Sprintf("%v", wanted); g != w {
-		panic(fmt.Sprintf("%s: got %.600s, wanted %.600s", what, g, w))
-	}
-}
-
-func eventually(what string, condition func() bool) {
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if condition() {
-			return
-		}
-	}
-	panic("not within 30 s: " + what)
-}
 
 func client(options ...kgo.Opt) *kgo.Client {
-	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(bootstrap)}, options...)...)
-	check(err)
+	c, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(Bootstrap)}, options...)...)
+	Check(err)
 	return c
 }
 
@@ -68,8 +41,8 @@ func create(topic string, partitions int32, configs ...string) string {
 		values[configs[i]] = &configs[i+1]
 	}
 	reply, err := a.CreateTopic(within(30), partitions, 1, values, topic)
-	check(err)
-	check(reply.Err)
+	Check(err)
+	Check(reply.Err)
 	return topic
 }
 
@@ -84,7 +57,7 @@ func simple(topic string, partition int32, start, count int) (records []*kgo.Rec
 func produce(records []*kgo.Record, options ...kgo.Opt) {
 	c := client(append(options, kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 	defer c.Close()
-	check(c.ProduceSync(within(60), records...).FirstErr())
+	Check(c.ProduceSync(within(60), records...).FirstErr())
 }
 
 // take polls until count records came.
@@ -95,7 +68,7 @@ func take(c *kgo.Client, count int) (records []*kgo.Record) {
 		if ctx.Err() != nil {
 			panic(fmt.Sprintf("only %d of %d records", len(records), count))
 		}
-		check(fetches.Err())
+		Check(fetches.Err())
 		records = append(records, fetches.Records()...)
 	}
 	return records
@@ -122,32 +95,32 @@ func same(got, wanted []*kgo.Record, what string) {
 func topicsAreDescribedGrownAndDeleted() {
 	a := admin()
 	defer a.Close()
-	topic := create(name("topic"), 2, "cleanup.policy", "compact", "min.insync.replicas", "1")
+	topic := create(Name("topic"), 2, "cleanup.policy", "compact", "min.insync.replicas", "1")
 	_, err := a.CreateTopic(within(30), 1, 1, nil, topic)
-	equal(errors.Is(err, kerr.TopicAlreadyExists), true, fmt.Sprint("created twice: ", err))
+	Equal(errors.Is(err, kerr.TopicAlreadyExists), true, fmt.Sprint("created twice: ", err))
 	_, err = a.CreateTopic(within(30), 1, 1, nil, "bad/name")
-	equal(errors.Is(err, kerr.InvalidTopicException), true, fmt.Sprint("a bad name: ", err))
-	_, err = a.CreateTopic(within(30), 1, 4, nil, name("four-replicas"))
-	equal(errors.Is(err, kerr.InvalidReplicationFactor), true, fmt.Sprint("four replicas: ", err))
+	Equal(errors.Is(err, kerr.InvalidTopicException), true, fmt.Sprint("a bad name: ", err))
+	_, err = a.CreateTopic(within(30), 1, 4, nil, Name("four-replicas"))
+	Equal(errors.Is(err, kerr.InvalidReplicationFactor), true, fmt.Sprint("four replicas: ", err))
 	details, err := a.ListTopics(within(30), topic)
-	check(err)
-	equal(len(details[topic].Partitions), 2, "partitions")
-	equal(details[topic].ID == kadm.TopicID{}, false, "an empty topic id")
+	Check(err)
+	Equal(len(details[topic].Partitions), 2, "partitions")
+	Equal(details[topic].ID == kadm.TopicID{}, false, "an empty topic id")
 	configs, err := a.DescribeTopicConfigs(within(30), topic)
-	check(err)
+	Check(err)
 	found := map[string]string{}
 	for _, config := range configs[0].Configs {
 		found[config.Key] = config.MaybeValue()
 	}
-	equal(found["cleanup.policy"], "compact", "cleanup.policy")
-	equal(found["max.message.bytes"], "1048588", "max.message.bytes")
+	Equal(found["cleanup.policy"], "compact", "cleanup.policy")
+	Equal(found["max.message.bytes"], "1048588", "max.message.bytes")
 	brokers, err := a.ListBrokers(within(30))
-	check(err)
+	Check(err)
 	settings, err := a.DescribeBrokerConfigs(within(30), brokers.NodeIDs()...)
-	check(err)
-	equal(len(settings[0].Configs) > 100, true, "more than 100 broker settings")
+	Check(err)
+	Equal(len(settings[0].Configs) > 100, true, "more than 100 broker settings")
 	dirs, err := a.DescribeAllLogDirs(within(30), nil)
-	check(err)
+	Check(err)
 	sized := 0
 	dirs.Each(func(dir kadm.DescribedLogDir) {
 		dir.Topics.Each(func(p kadm.DescribedLogDirPartition) {
@@ -156,23 +129,23 @@ func topicsAreDescribedGrownAndDeleted() {
 			}
 		})
 	})
-	equal(sized, 2, "partitions in the log directories")
+	Equal(sized, 2, "partitions in the log directories")
 	_, err = a.CreatePartitions(within(30), 3, topic)
-	check(err)
-	eventually("five partitions", func() bool {
+	Check(err)
+	Eventually("five partitions", func() bool {
 		details, err := a.ListTopics(within(30), topic)
 		return err == nil && len(details[topic].Partitions) == 5
 	})
 	_, err = a.DeleteTopic(within(30), topic)
-	check(err)
-	eventually("the topic is gone", func() bool {
+	Check(err)
+	Eventually("the topic is gone", func() bool {
 		details, err := a.ListTopics(within(30))
 		return err == nil && !details.Has(topic)
 	})
 }
 
 func contentsSurviveByteForByte() {
-	topic := create(name("contents"), 1)
+	topic := create(Name("contents"), 1)
 	every := make([]byte, 256)
 	for i := range every {
 		every[i] = byte(i)
@@ -189,17 +162,17 @@ func contentsSurviveByteForByte() {
 	produce(sent)
 	for i, got := range read(topic, 0, 5) {
 		wanted := sent[i]
-		equal(got.Offset, int64(i), "offset")
-		equal(got.Key == nil, wanted.Key == nil, fmt.Sprint("null key of ", i))
-		equal(got.Value == nil, wanted.Value == nil, fmt.Sprint("null value of ", i))
-		equal(string(got.Key), string(wanted.Key), "key")
-		equal(string(got.Value), string(wanted.Value), "value")
-		equal(len(got.Headers), len(wanted.Headers), "headers")
+		Equal(got.Offset, int64(i), "offset")
+		Equal(got.Key == nil, wanted.Key == nil, fmt.Sprint("null key of ", i))
+		Equal(got.Value == nil, wanted.Value == nil, fmt.Sprint("null value of ", i))
+		Equal(string(got.Key), string(wanted.Key), "key")
+		Equal(string(got.Value), string(wanted.Value), "value")
+		Equal(len(got.Headers), len(wanted.Headers), "headers")
 		for j, header := range wanted.Headers {
-			equal(got.Headers[j].Key+"="+string(got.Headers[j].Value), header.Key+"="+string(header.Value), "header")
-			equal(got.Headers[j].Value == nil, header.Value == nil, "null header")
+			Equal(got.Headers[j].Key+"="+string(got.Headers[j].Value), header.Key+"="+string(header.Value), "header")
+			Equal(got.Headers[j].Value == nil, header.Value == nil, "null header")
 		}
-		equal(got.Timestamp.UnixMilli(), wanted.Timestamp.UnixMilli(), "timestamp")
+		Equal(got.Timestamp.UnixMilli(), wanted.Timestamp.UnixMilli(), "timestamp")
 	}
 }
 
@@ -210,11 +183,11 @@ func codecs() map[string]kgo.CompressionCodec {
 
 func everyCodecRoundTripsAndTopicCompressionWins() {
 	for codec, compression := range codecs() {
-		topic := create(name("codec-"+codec), 1)
+		topic := create(Name("codec-"+codec), 1)
 		records := simple(topic, 0, 0, 500)
 		produce(records, kgo.ProducerBatchCompression(compression))
 		same(read(topic, 0, 500), records, codec)
-		recoded := create(name("recoded-"+codec), 1, "compression.type", codec)
+		recoded := create(Name("recoded-"+codec), 1, "compression.type", codec)
 		var all []*kgo.Record
 		for _, sender := range codecs() {
 			records := simple(recoded, 0, len(all), 100)
@@ -228,7 +201,7 @@ func everyCodecRoundTripsAndTopicCompressionWins() {
 func oldProtocolVersionsWork() {
 	for _, version := range []string{"v0.8.2", "v0.9.0", "v0.10.0", "v0.10.2", "v0.11.0", "v1.1.0", "v2.3.0", "v2.8.0", "v3.3.0"} {
 		limit := kgo.MaxVersions(kversion.FromString(version))
-		topic := create(name("old-"+version), 1)
+		topic := create(Name("old-"+version), 1)
 		records := simple(topic, 0, 0, 50)
 		options := []kgo.Opt{limit, kgo.ProducerBatchCompression(kgo.GzipCompression())}
 		if version < "v0.11" && version[3] != '1' || strings.HasPrefix(version, "v0.10") {
@@ -243,23 +216,23 @@ func oldProtocolVersionsWork() {
 		if version == "v0.8.2" {
 			continue
 		}
-		group := name("group-" + version)
+		group := Name("group-" + version)
 		c := client(limit, kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
 			kgo.Balancers(kgo.RangeBalancer()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 		take(c, 100)
-		check(c.CommitUncommittedOffsets(within(30)))
+		Check(c.CommitUncommittedOffsets(within(30)))
 		c.Close()
 		a := admin()
 		offsets, err := a.FetchOffsets(within(30), group)
-		check(err)
+		Check(err)
 		committed, _ := offsets.Lookup(topic, 0)
-		equal(committed.At, int64(100), "committed by "+version)
+		Equal(committed.At, int64(100), "committed by "+version)
 		a.Close()
 	}
 }
 
 func idempotentProducerKeepsOrder() {
-	topic := create(name("idempotent"), 1)
+	topic := create(Name("idempotent"), 1)
 	c := client(kgo.DefaultProduceTopic(topic), kgo.MaxBufferedRecords(5000), kgo.ProducerBatchMaxBytes(2000))
 	defer c.Close()
 	var failure error
@@ -270,24 +243,24 @@ func idempotentProducerKeepsOrder() {
 			}
 		})
 	}
-	check(c.Flush(within(60)))
-	check(failure)
+	Check(c.Flush(within(60)))
+	Check(failure)
 	for i, record := range read(topic, 0, 20_000) {
-		equal(string(record.Value), fmt.Sprintf("%06d", i), "value")
+		Equal(string(record.Value), fmt.Sprintf("%06d", i), "value")
 	}
 }
 
 func acksZeroAndOneArrive() {
-	topic := create(name("acks"), 1)
+	topic := create(Name("acks"), 1)
 	produce(simple(topic, 0, 0, 50), kgo.RequiredAcks(kgo.NoAck()), kgo.DisableIdempotentWrite())
 	read(topic, 0, 50)
 	records := simple(topic, 0, 50, 5)
 	produce(records, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
-	equal(records[0].Offset, int64(50), "offset")
+	Equal(records[0].Offset, int64(50), "offset")
 }
 
 func offsetsAreFoundByTimeAndKind() {
-	topic := create(name("times"), 1)
+	topic := create(Name("times"), 1)
 	records := simple(topic, 0, 0, 100)
 	for i, record := range records {
 		record.Timestamp = time.UnixMilli(1_700_000_000_000 + int64(i)*1000)
@@ -296,40 +269,40 @@ func offsetsAreFoundByTimeAndKind() {
 	a := admin()
 	defer a.Close()
 	lookup := func(listed kadm.ListedOffsets, err error) int64 {
-		check(err)
+		Check(err)
 		found, _ := listed.Lookup(topic, 0)
-		check(found.Err)
+		Check(found.Err)
 		return found.Offset
 	}
-	equal(lookup(a.ListStartOffsets(within(30), topic)), int64(0), "start")
-	equal(lookup(a.ListEndOffsets(within(30), topic)), int64(100), "end")
-	equal(lookup(a.ListCommittedOffsets(within(30), topic)), int64(100), "last stable")
-	equal(lookup(a.ListMaxTimestampOffsets(within(30), topic)), int64(99), "largest timestamp")
-	equal(lookup(a.ListOffsetsAfterMilli(within(30), 1_700_000_050_001, topic)), int64(51), "after a time")
+	Equal(lookup(a.ListStartOffsets(within(30), topic)), int64(0), "start")
+	Equal(lookup(a.ListEndOffsets(within(30), topic)), int64(100), "end")
+	Equal(lookup(a.ListCommittedOffsets(within(30), topic)), int64(100), "last stable")
+	Equal(lookup(a.ListMaxTimestampOffsets(within(30), topic)), int64(99), "largest timestamp")
+	Equal(lookup(a.ListOffsetsAfterMilli(within(30), 1_700_000_050_001, topic)), int64(51), "after a time")
 }
 
 func seekPauseAndReset() {
-	topic := create(name("seek"), 2)
+	topic := create(Name("seek"), 2)
 	produce(append(simple(topic, 0, 0, 100), simple(topic, 1, 0, 100)...))
 	c := client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{
 		topic: {0: kgo.NewOffset().At(95), 1: kgo.NewOffset().At(97)}}))
 	defer c.Close()
-	equal(len(take(c, 8)), 8, "the ends of both")
+	Equal(len(take(c, 8)), 8, "the ends of both")
 	c.PauseFetchPartitions(map[string][]int32{topic: {0}})
 	produce(append(simple(topic, 0, 100, 3), simple(topic, 1, 100, 3)...))
 	for _, record := range take(c, 3) {
-		equal(record.Partition, int32(1), "only the partition that is not paused")
+		Equal(record.Partition, int32(1), "only the partition that is not paused")
 	}
 	c.ResumeFetchPartitions(map[string][]int32{topic: {0}})
-	equal(take(c, 3)[0].Offset, int64(100), "resumed")
+	Equal(take(c, 3)[0].Offset, int64(100), "resumed")
 	beyond := client(from(topic, 0, 5000), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	defer beyond.Close()
-	equal(take(beyond, 1)[0].Offset, int64(0), "reset to the start")
+	Equal(take(beyond, 1)[0].Offset, int64(0), "reset to the start")
 }
 
 func groupSplitsAndResumes(balancer kgo.GroupBalancer) {
 	label := balancer.ProtocolName()
-	topic, group := create(name("group-"+label), 4), name("group-"+label)
+	topic, group := create(Name("group-"+label), 4), Name("group-"+label)
 	member := func() *kgo.Client {
 		return client(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.Balancers(balancer), kgo.DisableAutoCommit(),
 			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(6*time.Second),
@@ -354,9 +327,9 @@ func groupSplitsAndResumes(balancer kgo.GroupBalancer) {
 		return counts
 	}
 	first := member()
-	eventually("the first member has everything", func() bool { return slices.Equal(assigned(), []int{4}) })
+	Eventually("the first member has everything", func() bool { return slices.Equal(assigned(), []int{4}) })
 	second := member()
-	eventually("two partitions each", func() bool { return slices.Equal(assigned(), []int{2, 2}) })
+	Eventually("two partitions each", func() bool { return slices.Equal(assigned(), []int{2, 2}) })
 	for p := range int32(4) {
 		produce(simple(topic, p, 0, 50))
 	}
@@ -364,18 +337,18 @@ func groupSplitsAndResumes(balancer kgo.GroupBalancer) {
 	for _, record := range append(take(first, 100), take(second, 100)...) {
 		seen[fmt.Sprint(record.Partition, "/", record.Offset)] = true
 	}
-	equal(len(seen), 200, "records between two members")
-	check(first.CommitUncommittedOffsets(within(30)))
-	check(second.CommitUncommittedOffsets(within(30)))
+	Equal(len(seen), 200, "records between two members")
+	Check(first.CommitUncommittedOffsets(within(30)))
+	Check(second.CommitUncommittedOffsets(within(30)))
 	second.Close()
-	eventually("the first member has everything again", func() bool { return slices.Equal(assigned(), []int{4}) })
+	Eventually("the first member has everything again", func() bool { return slices.Equal(assigned(), []int{4}) })
 	first.Close()
 	for p := range int32(4) {
 		produce(simple(topic, p, 50, 1))
 	}
 	third := member()
 	for _, record := range take(third, 4) {
-		equal(record.Offset, int64(50), "resumed at the commits")
+		Equal(record.Offset, int64(50), "resumed at the commits")
 	}
 	third.Close()
 }
@@ -386,102 +359,102 @@ func aStickyGroupRebalances()      { groupSplitsAndResumes(kgo.StickyBalancer())
 func aCooperativeGroupRebalances() { groupSplitsAndResumes(kgo.CooperativeStickyBalancer()) }
 
 func aStaticMemberKeepsItsIdentity() {
-	topic, group := create(name("static"), 1), name("static")
+	topic, group := create(Name("static"), 1), Name("static")
 	produce(simple(topic, 0, 0, 2))
 	a := admin()
 	defer a.Close()
 	generation := func() string {
 		described, err := a.DescribeGroups(within(30), group)
-		check(err)
-		equal(len(described[group].Members), 1, "members")
-		equal(*described[group].Members[0].InstanceID, "one", "instance")
+		Check(err)
+		Equal(len(described[group].Members), 1, "members")
+		Equal(*described[group].Members[0].InstanceID, "one", "instance")
 		return described[group].State
 	}
 	for range 2 {
 		c := client(kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.InstanceID("one"), kgo.DisableAutoCommit(),
 			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(6*time.Second))
 		take(c, 2)
-		equal(generation(), "Stable", "state")
+		Equal(generation(), "Stable", "state")
 		c.Close()
-		equal(generation(), "Stable", "state after closing")
+		Equal(generation(), "Stable", "state after closing")
 	}
 	left, err := a.LeaveGroup(within(30), kadm.LeaveGroup(group).InstanceIDs("one").Reason("over"))
-	check(err)
-	check(left.Error())
-	eventually("the group is empty", func() bool {
+	Check(err)
+	Check(left.Error())
+	Eventually("the group is empty", func() bool {
 		described, err := a.DescribeGroups(within(30), group)
 		return err == nil && described[group].State == "Empty"
 	})
 }
 
 func groupsAreListedAlteredAndDeleted() {
-	topic, group := create(name("offsets"), 2), name("offsets")
+	topic, group := create(Name("offsets"), 2), Name("offsets")
 	a := admin()
 	defer a.Close()
 	var offsets kadm.Offsets
 	offsets.Add(kadm.Offset{Topic: topic, Partition: 0, At: 7, LeaderEpoch: -1, Metadata: "seven"})
 	offsets.AddOffset(topic, 1, 8, -1)
-	check(a.CommitAllOffsets(within(30), group, offsets))
+	Check(a.CommitAllOffsets(within(30), group, offsets))
 	fetched, err := a.FetchOffsets(within(30), group)
-	check(err)
+	Check(err)
 	zero, _ := fetched.Lookup(topic, 0)
-	equal(fmt.Sprint(zero.At, zero.Metadata), "7seven", "commit")
+	Equal(fmt.Sprint(zero.At, zero.Metadata), "7seven", "commit")
 	listed, err := a.ListGroups(within(30), "Empty")
-	check(err)
-	equal(slices.Contains(listed.Groups(), group), true, "listed as empty")
+	Check(err)
+	Equal(slices.Contains(listed.Groups(), group), true, "listed as empty")
 	lag, err := a.Lag(within(30), group)
-	check(err)
-	check(lag.Error())
+	Check(err)
+	Check(lag.Error())
 	deleted, err := a.DeleteOffsets(within(30), group, kadm.TopicsSet{topic: {1: struct{}{}}})
-	check(err)
-	check(deleted.Error())
+	Check(err)
+	Check(deleted.Error())
 	fetched, err = a.FetchOffsets(within(30), group)
-	check(err)
+	Check(err)
 	_, still := fetched.Lookup(topic, 1)
-	equal(still, false, "the deleted offset")
+	Equal(still, false, "the deleted offset")
 	_, err = a.DeleteGroup(within(30), group)
-	check(err)
+	Check(err)
 	_, err = a.DeleteGroup(within(30), group)
-	equal(errors.Is(err, kerr.GroupIDNotFound), true, fmt.Sprint("deleted twice: ", err))
+	Equal(errors.Is(err, kerr.GroupIDNotFound), true, fmt.Sprint("deleted twice: ", err))
 }
 
 func recordsAreDeletedFromTheFront() {
-	topic := create(name("delete-records"), 1)
+	topic := create(Name("delete-records"), 1)
 	produce(simple(topic, 0, 0, 100))
 	a := admin()
 	defer a.Close()
 	var offsets kadm.Offsets
 	offsets.AddOffset(topic, 0, 60, -1)
 	deleted, err := a.DeleteRecords(within(30), offsets)
-	check(err)
-	check(deleted.Error())
+	Check(err)
+	Check(deleted.Error())
 	c := client(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	defer c.Close()
-	equal(take(c, 1)[0].Offset, int64(60), "first offset")
+	Equal(take(c, 1)[0].Offset, int64(60), "first offset")
 	offsets.AddOffset(topic, 0, 600, -1)
 	deleted, err = a.DeleteRecords(within(30), offsets)
-	check(err)
-	equal(errors.Is(deleted.Error(), kerr.OffsetOutOfRange), true, fmt.Sprint("beyond the end: ", deleted.Error()))
+	Check(err)
+	Equal(errors.Is(deleted.Error(), kerr.OffsetOutOfRange), true, fmt.Sprint("beyond the end: ", deleted.Error()))
 }
 
 func aLargeMessagePassesAndTooLargeAOneIsRefused() {
-	topic := create(name("large"), 1, "max.message.bytes", "4000000")
+	topic := create(Name("large"), 1, "max.message.bytes", "4000000")
 	big := make([]byte, 3_000_000)
 	rand.Read(big)
 	produce([]*kgo.Record{{Topic: topic, Value: big}}, kgo.ProducerBatchMaxBytes(5_000_000))
-	equal(bytes.Equal(read(topic, 0, 1, kgo.FetchMaxPartitionBytes(1000))[0].Value, big), true, "contents")
-	small := create(name("small"), 1, "max.message.bytes", "1000")
+	Equal(bytes.Equal(read(topic, 0, 1, kgo.FetchMaxPartitionBytes(1000))[0].Value, big), true, "contents")
+	small := create(Name("small"), 1, "max.message.bytes", "1000")
 	c := client()
 	defer c.Close()
 	err := c.ProduceSync(within(30), &kgo.Record{Topic: small, Value: big[:5000]}).FirstErr()
-	equal(errors.Is(err, kerr.MessageTooLarge), true, fmt.Sprint("too large: ", err))
+	Equal(errors.Is(err, kerr.MessageTooLarge), true, fmt.Sprint("too large: ", err))
 }
 
 func aLongPollWakesUpAndAutoCreationWorks() {
-	topic := name("auto-created")
+	topic := Name("auto-created")
 	c := client(kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(20))
 	defer c.Close()
-	check(c.ProduceSync(within(30), &kgo.Record{Topic: topic, Value: []byte("first")}).FirstErr())
+	Check(c.ProduceSync(within(30), &kgo.Record{Topic: topic, Value: []byte("first")}).FirstErr())
 	reader := client(from(topic, 0, 1), kgo.FetchMaxWait(10*time.Second))
 	defer reader.Close()
 	go func() {
@@ -490,15 +463,12 @@ func aLongPollWakesUpAndAutoCreationWorks() {
 	}()
 	ctx := within(8)
 	fetches := reader.PollRecords(ctx, 1)
-	check(fetches.Err())
-	equal(string(fetches.Records()[0].Value), "second", "value")
+	Check(fetches.Err())
+	Equal(string(fetches.Records()[0].Value), "second", "value")
 }
 
 func main() {
-	checks := []struct {
-		name string
-		body func()
-	}{
+	Run([]Named{
 		{"topicsAreDescribedGrownAndDeleted", topicsAreDescribedGrownAndDeleted},
 		{"contentsSurviveByteForByte", contentsSurviveByteForByte},
 		{"everyCodecRoundTripsAndTopicCompressionWins", everyCodecRoundTripsAndTopicCompressionWins},
@@ -518,28 +488,5 @@ func main() {
 		{"aLongPollWakesUpAndAutoCreationWorks", aLongPollWakesUpAndAutoCreationWorks},
 		{"transactionsAreSeenWholeOrNotAtAll", transactionsAreSeenWholeOrNotAtAll},
 		{"groupsConsumeTransformProduceExactlyOnce", groupsConsumeTransformProduceExactlyOnce},
-	}
-	passed, failed := 0, 0
-	for _, c := range checks {
-		if len(os.Args) > 1 && !slices.Contains(os.Args[1:], c.name) {
-			continue
-		}
-		began := time.Now()
-		func() {
-			defer func() {
-				if problem := recover(); problem != nil {
-					failed++
-					fmt.Printf("FAIL %s: %v\n", c.name, problem)
-				} else {
-					passed++
-					fmt.Printf("ok %s (%.1f s)\n", c.name, time.Since(began).Seconds())
-				}
-			}()
-			c.body()
-		}()
-	}
-	fmt.Printf("%d passed, %d failed\n", passed, failed)
-	if failed > 0 || passed == 0 {
-		os.Exit(1)
-	}
+	})
 }

@@ -8,10 +8,13 @@ every acknowledged record has to be there once, and all replicas have to have th
 import argparse
 import sys
 import time
-import traceback
+from pathlib import Path
 
 from clusters import Cluster, DriverError, eventually
 from failover import coordinators_move_between_kinds
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from report import Report  # noqa: E402
 
 RATE = 200
 CHECKS = []
@@ -280,24 +283,18 @@ def main():
     unknown = set(options.checks) - {function.__name__ for function in CHECKS} | set(options.clusters.split(",")) - set(MIXES)
     if unknown:
         sys.exit(f"unknown: {', '.join(unknown)}")
-    passed = failed = 0
+    report = Report()
     for mix in options.clusters.split(","):
         for function in CHECKS:
             if options.checks and function.__name__ not in options.checks:
                 continue
-            began = time.monotonic()
-            try:
+
+            def body():
                 with Cluster(MIXES[mix], keep=options.keep) as cluster:
-                    said = function(cluster.connect()) or ""
-            except Exception as error:  # a check may fail in any way; the report names it and goes on
-                failed += 1
-                print(f"FAIL {mix}: {function.__name__}: {type(error).__name__}: {error}", flush=True)
-                traceback.print_exc(limit=-3)
-            else:
-                passed += 1
-                print(f"ok {mix}: {function.__name__} ({time.monotonic() - began:.0f} s) {said}", flush=True)
-    print(f"{passed} passed, {failed} failed", flush=True)
-    sys.exit(1 if failed or not passed else 0)
+                    return function(cluster.connect())
+
+            report.run(f"{mix}: {function.__name__}", body)
+    sys.exit(report.end())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,12 @@ module ottla/compat/sarama
 
 go 1.26.0
 
-require github.com/IBM/sarama v1.61.1
+replace ottla/compat/checks => ../checks-go
+
+require (
+	github.com/IBM/sarama v1.61.1
+	ottla/compat/checks v0.0.0
+)
 
 require (
 	github.com/davecgh/go-spew v1.1.1 // indirect

@@ -9,43 +9,19 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"os"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
+
+	. "ottla/compat/checks"
 )
 
 var (
-	bootstrap = []string{os.Getenv("BOOTSTRAP")}
-	run       = func() string { b := make([]byte, 4); rand.Read(b); return fmt.Sprintf("%x", b) }()
+	bootstrap = []string{Bootstrap}
 	codecs    = map[string]sarama.CompressionCodec{"uncompressed": sarama.CompressionNone, "gzip": sarama.CompressionGZIP,
 		"snappy": sarama.CompressionSnappy, "lz4": sarama.CompressionLZ4, "zstd": sarama.CompressionZSTD}
 )
-
-func name(what string) string { return what + "-" + run }
-
-func check(err error) {
-	if err != nil {
-		panic(err)
-	}
-}
-
-func equal[T any](got, wanted T, what string) {
-	if g, w := fmt.Sprintf("%v", got), fmt.Sprintf("%v", wanted); g != w {
-		panic(fmt.Sprintf("%s: got %.600s, wanted %.600s", what, g, w))
-	}
-}
-
-func eventually(what string, condition func() bool) {
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if condition() {
-			return
-		}
-	}
-	panic("not within 30 s: " + what)
-}
 
 // config is that of a client of the given broker version (the newest when empty).
 func config(version string) *sarama.Config {
@@ -53,7 +29,7 @@ func config(version string) *sarama.Config {
 	c.Version = sarama.V3_9_0_0
 	if version != "" {
 		parsed, err := sarama.ParseKafkaVersion(version)
-		check(err)
+		Check(err)
 		c.Version = parsed
 	}
 	c.Producer.Return.Successes = true
@@ -70,7 +46,7 @@ func config(version string) *sarama.Config {
 
 func admin() sarama.ClusterAdmin {
 	a, err := sarama.NewClusterAdmin(bootstrap, config(""))
-	check(err)
+	Check(err)
 	return a
 }
 
@@ -81,7 +57,7 @@ func create(topic string, partitions int32, configs ...string) string {
 	for i := 0; i < len(configs); i += 2 {
 		values[configs[i]] = &configs[i+1]
 	}
-	check(a.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1, ConfigEntries: values}, false))
+	Check(a.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: partitions, ReplicationFactor: 1, ConfigEntries: values}, false))
 	return topic
 }
 
@@ -95,17 +71,17 @@ func simple(topic string, partition int32, start, count int) (messages []*sarama
 
 func produce(c *sarama.Config, messages []*sarama.ProducerMessage) error {
 	producer, err := sarama.NewSyncProducer(bootstrap, c)
-	check(err)
+	Check(err)
 	defer producer.Close()
 	return producer.SendMessages(messages)
 }
 
 func read(c *sarama.Config, topic string, partition int32, offset int64, count int) (messages []*sarama.ConsumerMessage) {
 	consumer, err := sarama.NewConsumer(bootstrap, c)
-	check(err)
+	Check(err)
 	defer consumer.Close()
 	stream, err := consumer.ConsumePartition(topic, partition, offset)
-	check(err)
+	Check(err)
 	defer stream.Close()
 	deadline := time.After(30 * time.Second)
 	for len(messages) < count {
@@ -122,58 +98,58 @@ func read(c *sarama.Config, topic string, partition int32, offset int64, count i
 func same(got []*sarama.ConsumerMessage, wanted []*sarama.ProducerMessage, what string) {
 	for i := range wanted {
 		value, _ := wanted[i].Value.Encode()
-		equal(string(got[i].Value), string(value), fmt.Sprint(what, " message ", i))
-		equal(got[i].Offset, int64(i), what+" offset")
+		Equal(string(got[i].Value), string(value), fmt.Sprint(what, " message ", i))
+		Equal(got[i].Offset, int64(i), what+" offset")
 	}
 }
 
 func topicsAreDescribedGrownAndDeleted() {
 	a := admin()
 	defer a.Close()
-	topic := create(name("topic"), 2, "retention.ms", "86400000")
+	topic := create(Name("topic"), 2, "retention.ms", "86400000")
 	err := a.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1}, false)
-	equal(errors.Is(err, sarama.ErrTopicAlreadyExists), true, fmt.Sprint("created twice: ", err))
-	check(a.CreateTopic(name("only-checked"), &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1}, true))
+	Equal(errors.Is(err, sarama.ErrTopicAlreadyExists), true, fmt.Sprint("created twice: ", err))
+	Check(a.CreateTopic(Name("only-checked"), &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1}, true))
 	described, err := a.DescribeTopics([]string{topic})
-	check(err)
-	equal(len(described[0].Partitions), 2, "partitions")
+	Check(err)
+	Equal(len(described[0].Partitions), 2, "partitions")
 	brokers, controller, err := a.DescribeCluster()
-	check(err)
-	equal(len(brokers), 1, "brokers")
-	equal(brokers[0].ID(), controller, "controller")
+	Check(err)
+	Equal(len(brokers), 1, "brokers")
+	Equal(brokers[0].ID(), controller, "controller")
 	entries, err := a.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic})
-	check(err)
+	Check(err)
 	for _, entry := range entries {
 		switch entry.Name {
 		case "retention.ms":
-			equal(entry.Value+fmt.Sprint(entry.Default), "86400000false", entry.Name)
+			Equal(entry.Value+fmt.Sprint(entry.Default), "86400000false", entry.Name)
 		case "segment.bytes":
-			equal(entry.Value+fmt.Sprint(entry.Default), "1073741824true", entry.Name)
+			Equal(entry.Value+fmt.Sprint(entry.Default), "1073741824true", entry.Name)
 		}
 	}
-	equal(len(entries) > 20, true, "more than 20 settings")
+	Equal(len(entries) > 20, true, "more than 20 settings")
 	dirs, err := a.DescribeLogDirs([]int32{controller})
-	check(err)
-	equal(len(dirs[controller]), 1, "log directories")
-	check(a.CreatePartitions(topic, 4, nil, false))
-	eventually("four partitions", func() bool {
+	Check(err)
+	Equal(len(dirs[controller]), 1, "log directories")
+	Check(a.CreatePartitions(topic, 4, nil, false))
+	Eventually("four partitions", func() bool {
 		described, err := a.DescribeTopics([]string{topic})
 		return err == nil && len(described[0].Partitions) == 4
 	})
-	check(a.DeleteTopic(topic))
-	eventually("the topic is gone", func() bool {
+	Check(a.DeleteTopic(topic))
+	Eventually("the topic is gone", func() bool {
 		topics, err := a.ListTopics()
 		_, there := topics[topic]
 		return err == nil && !there
 	})
 	topics, err := a.ListTopics()
-	check(err)
-	_, there := topics[name("only-checked")]
-	equal(there, false, "a validated topic was created")
+	Check(err)
+	_, there := topics[Name("only-checked")]
+	Equal(there, false, "a validated topic was created")
 }
 
 func contentsSurviveByteForByte() {
-	topic := create(name("contents"), 1)
+	topic := create(Name("contents"), 1)
 	every := make([]byte, 256)
 	for i := range every {
 		every[i] = byte(i)
@@ -189,7 +165,7 @@ func contentsSurviveByteForByte() {
 	for _, message := range sent {
 		message.Topic = topic
 	}
-	check(produce(config(""), sent))
+	Check(produce(config(""), sent))
 	for i, got := range read(config(""), topic, 0, 0, 4) {
 		encoded := func(e sarama.Encoder) []byte {
 			if e == nil {
@@ -198,13 +174,13 @@ func contentsSurviveByteForByte() {
 			b, _ := e.Encode()
 			return b
 		}
-		equal(string(got.Key), string(encoded(sent[i].Key)), "key")
-		equal(string(got.Value), string(encoded(sent[i].Value)), "value")
-		equal(got.Value == nil, sent[i].Value == nil, "null value")
-		equal(got.Timestamp.UnixMilli(), sent[i].Timestamp.UnixMilli(), "timestamp")
-		equal(len(got.Headers), len(sent[i].Headers), "headers")
+		Equal(string(got.Key), string(encoded(sent[i].Key)), "key")
+		Equal(string(got.Value), string(encoded(sent[i].Value)), "value")
+		Equal(got.Value == nil, sent[i].Value == nil, "null value")
+		Equal(got.Timestamp.UnixMilli(), sent[i].Timestamp.UnixMilli(), "timestamp")
+		Equal(len(got.Headers), len(sent[i].Headers), "headers")
 		for j, header := range sent[i].Headers {
-			equal(string(got.Headers[j].Key)+string(got.Headers[j].Value), string(header.Key)+string(header.Value), "header")
+			Equal(string(got.Headers[j].Key)+string(got.Headers[j].Value), string(header.Key)+string(header.Value), "header")
 		}
 	}
 }
@@ -213,17 +189,17 @@ func everyCodecRoundTripsAndTopicCompressionWins() {
 	for label, codec := range codecs {
 		c := config("")
 		c.Producer.Compression = codec
-		topic := create(name("codec-"+label), 1)
+		topic := create(Name("codec-"+label), 1)
 		messages := simple(topic, 0, 0, 300)
-		check(produce(c, messages))
+		Check(produce(c, messages))
 		same(read(c, topic, 0, 0, 300), messages, label)
-		recoded := create(name("recoded-"+label), 1, "compression.type", label)
+		recoded := create(Name("recoded-"+label), 1, "compression.type", label)
 		var all []*sarama.ProducerMessage
 		for _, sender := range codecs {
 			c := config("")
 			c.Producer.Compression = sender
 			messages := simple(recoded, 0, len(all), 60)
-			check(produce(c, messages))
+			Check(produce(c, messages))
 			all = append(all, messages...)
 		}
 		same(read(c, recoded, 0, 0, 300), all, "recoded to "+label)
@@ -235,67 +211,67 @@ func oldProtocolVersionsWork() {
 		for _, label := range []string{"uncompressed", "gzip", "snappy"} {
 			old := config(version)
 			old.Producer.Compression = codecs[label]
-			topic := create(name("old-"+version+"-"+label), 1)
+			topic := create(Name("old-"+version+"-"+label), 1)
 			messages := simple(topic, 0, 0, 50)
-			check(produce(old, messages))
+			Check(produce(old, messages))
 			same(read(old, topic, 0, 0, 50), messages, version)
 			same(read(config(""), topic, 0, 0, 50), messages, version+" read as new")
 			newer := simple(topic, 0, 50, 50)
-			check(produce(config(""), newer))
+			Check(produce(config(""), newer))
 			same(read(old, topic, 0, 0, 100), append(messages, newer...), "new read as "+version)
 		}
 	}
 }
 
 func idempotentProducerKeepsOrder() {
-	topic := create(name("idempotent"), 1)
+	topic := create(Name("idempotent"), 1)
 	c := config("")
 	c.Producer.Idempotent = true
 	c.Net.MaxOpenRequests = 1
 	c.Producer.Flush.MaxMessages = 100
-	check(produce(c, simple(topic, 0, 0, 10_000)))
+	Check(produce(c, simple(topic, 0, 0, 10_000)))
 	same(read(c, topic, 0, 0, 10_000), simple(topic, 0, 0, 10_000), "idempotent")
 }
 
 func acksZeroAndOneArrive() {
-	topic := create(name("acks"), 1)
+	topic := create(Name("acks"), 1)
 	c := config("")
 	c.Producer.RequiredAcks = sarama.NoResponse
-	check(produce(c, simple(topic, 0, 0, 50)))
+	Check(produce(c, simple(topic, 0, 0, 50)))
 	read(c, topic, 0, 0, 50)
 	c.Producer.RequiredAcks = sarama.WaitForLocal
 	more := simple(topic, 0, 50, 1)
-	check(produce(c, more))
-	equal(more[0].Offset, int64(50), "offset")
+	Check(produce(c, more))
+	Equal(more[0].Offset, int64(50), "offset")
 }
 
 func offsetsAreFoundByTime() {
-	topic := create(name("times"), 1)
+	topic := create(Name("times"), 1)
 	messages := simple(topic, 0, 0, 100)
 	for i, message := range messages {
 		message.Timestamp = time.UnixMilli(1_700_000_000_000 + int64(i)*1000)
 	}
-	check(produce(config(""), messages))
+	Check(produce(config(""), messages))
 	for _, version := range []string{"0.8.2.2", "0.10.2.2", ""} {
 		client, err := sarama.NewClient(bootstrap, config(version))
-		check(err)
+		Check(err)
 		for _, c := range []struct{ at, wanted int64 }{{sarama.OffsetOldest, 0}, {sarama.OffsetNewest, 100}, {1_700_000_050_001, 51}} {
 			if c.at > 0 && version == "0.8.2.2" {
 				continue
 			}
 			found, err := client.GetOffset(topic, 0, c.at)
-			check(err)
-			equal(found, c.wanted, fmt.Sprint(version, " offset at ", c.at))
+			Check(err)
+			Equal(found, c.wanted, fmt.Sprint(version, " offset at ", c.at))
 		}
 		client.Close()
 	}
 	_, err := func() (any, error) {
 		consumer, err := sarama.NewConsumer(bootstrap, config(""))
-		check(err)
+		Check(err)
 		defer consumer.Close()
 		return consumer.ConsumePartition(topic, 0, 5000)
 	}()
-	equal(errors.Is(err, sarama.ErrOffsetOutOfRange), true, fmt.Sprint("beyond the end: ", err))
+	Equal(errors.Is(err, sarama.ErrOffsetOutOfRange), true, fmt.Sprint("beyond the end: ", err))
 }
 
 // member is one consumer of a group; what it owns and has read can be asked at any time.
@@ -339,7 +315,7 @@ func join(group, topic, version string, strategy sarama.BalanceStrategy, instanc
 	c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{strategy}
 	c.Consumer.Group.InstanceId = instance
 	g, err := sarama.NewConsumerGroup(bootstrap, group, c)
-	check(err)
+	Check(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &member{group: g, cancel: cancel, seen: map[string]bool{}}
 	go func() {
@@ -354,25 +330,25 @@ func join(group, topic, version string, strategy sarama.BalanceStrategy, instanc
 
 func groupSplitsAndResumes(strategy sarama.BalanceStrategy, version string) {
 	label := strategy.Name() + version
-	topic, group := create(name("group-"+label), 4), name("group-"+label)
+	topic, group := create(Name("group-"+label), 4), Name("group-"+label)
 	first := join(group, topic, version, strategy, "")
-	eventually("the first member has everything", func() bool { return first.owns() == 4 })
+	Eventually("the first member has everything", func() bool { return first.owns() == 4 })
 	second := join(group, topic, version, strategy, "")
-	eventually("two partitions each", func() bool { return first.owns() == 2 && second.owns() == 2 })
+	Eventually("two partitions each", func() bool { return first.owns() == 2 && second.owns() == 2 })
 	for p := range int32(4) {
-		check(produce(config(""), simple(topic, p, 0, 20)))
+		Check(produce(config(""), simple(topic, p, 0, 20)))
 	}
-	eventually("80 messages between two members", func() bool { return first.read()+second.read() == 80 })
+	Eventually("80 messages between two members", func() bool { return first.read()+second.read() == 80 })
 	second.close()
-	eventually("the first member has everything again", func() bool { return first.owns() == 4 })
+	Eventually("the first member has everything again", func() bool { return first.owns() == 4 })
 	first.close()
 	for p := range int32(4) {
-		check(produce(config(""), simple(topic, p, 20, 1)))
+		Check(produce(config(""), simple(topic, p, 20, 1)))
 	}
 	third := join(group, topic, version, strategy, "")
-	eventually("resumed at the commits", func() bool { return third.read() == 4 })
+	Eventually("resumed at the commits", func() bool { return third.read() == 4 })
 	for p := range 4 {
-		equal(third.seen[fmt.Sprint(p, "/20")], true, "the message after the commit")
+		Equal(third.seen[fmt.Sprint(p, "/20")], true, "the message after the commit")
 	}
 	third.close()
 }
@@ -385,74 +361,71 @@ func aGroupOfOldClientsRebalances() {
 }
 
 func groupsAreListedDescribedAndDeleted() {
-	topic, group := create(name("offsets"), 2), name("offsets")
-	check(produce(config(""), simple(topic, 0, 0, 10)))
+	topic, group := create(Name("offsets"), 2), Name("offsets")
+	Check(produce(config(""), simple(topic, 0, 0, 10)))
 	a := admin()
 	defer a.Close()
 	m := join(group, topic, "", sarama.NewBalanceStrategyRange(), "one")
-	eventually("ten messages", func() bool { return m.read() == 10 })
+	Eventually("ten messages", func() bool { return m.read() == 10 })
 	groups, err := a.ListConsumerGroups()
-	check(err)
-	equal(groups[group], "consumer", "the type of the listed group")
+	Check(err)
+	Equal(groups[group], "consumer", "the type of the listed group")
 	described, err := a.DescribeConsumerGroups([]string{group})
-	check(err)
-	equal(described[0].State, "Stable", "state")
+	Check(err)
+	Equal(described[0].State, "Stable", "state")
 	for _, one := range described[0].Members {
-		equal(*one.GroupInstanceId, "one", "instance")
+		Equal(*one.GroupInstanceId, "one", "instance")
 	}
 	offsets, err := a.ListConsumerGroupOffsets(group, map[string][]int32{topic: {0, 1}})
-	check(err)
-	equal(offsets.GetBlock(topic, 0).Offset, int64(10), "committed")
-	equal(offsets.GetBlock(topic, 1).Offset, int64(-1), "not committed")
+	Check(err)
+	Equal(offsets.GetBlock(topic, 0).Offset, int64(10), "committed")
+	Equal(offsets.GetBlock(topic, 1).Offset, int64(-1), "not committed")
 	err = a.DeleteConsumerGroup(group)
-	equal(errors.Is(err, sarama.ErrNonEmptyGroup), true, fmt.Sprint("deleted while in use: ", err))
+	Equal(errors.Is(err, sarama.ErrNonEmptyGroup), true, fmt.Sprint("deleted while in use: ", err))
 	m.close()
 	left, err := a.RemoveMemberFromConsumerGroup(group, []string{"one"})
-	check(err)
-	equal(left.Err, sarama.ErrNoError, "removing the static member")
-	check(a.DeleteConsumerGroup(group))
+	Check(err)
+	Equal(left.Err, sarama.ErrNoError, "removing the static member")
+	Check(a.DeleteConsumerGroup(group))
 	groups, err = a.ListConsumerGroups()
-	check(err)
+	Check(err)
 	_, there := groups[group]
-	equal(there, false, "the group is gone")
+	Equal(there, false, "the group is gone")
 }
 
 func recordsAreDeletedFromTheFront() {
-	topic := create(name("delete-records"), 1)
-	check(produce(config(""), simple(topic, 0, 0, 100)))
+	topic := create(Name("delete-records"), 1)
+	Check(produce(config(""), simple(topic, 0, 0, 100)))
 	a := admin()
 	defer a.Close()
-	check(a.DeleteRecords(topic, map[int32]int64{0: 60}))
-	equal(read(config(""), topic, 0, sarama.OffsetOldest, 1)[0].Offset, int64(60), "first offset")
+	Check(a.DeleteRecords(topic, map[int32]int64{0: 60}))
+	Equal(read(config(""), topic, 0, sarama.OffsetOldest, 1)[0].Offset, int64(60), "first offset")
 }
 
 func aLargeMessagePassesAndTooLargeAOneIsRefused() {
-	topic := create(name("large"), 1, "max.message.bytes", "4000000")
+	topic := create(Name("large"), 1, "max.message.bytes", "4000000")
 	c := config("")
 	c.Producer.MaxMessageBytes = 5_000_000
 	c.Consumer.Fetch.Default = 1000
 	big := make([]byte, 3_000_000)
 	rand.Read(big)
-	check(produce(c, []*sarama.ProducerMessage{{Topic: topic, Value: sarama.ByteEncoder(big)}}))
-	equal(bytes.Equal(read(c, topic, 0, 0, 1)[0].Value, big), true, "contents")
-	small := create(name("small"), 1, "max.message.bytes", "1000")
+	Check(produce(c, []*sarama.ProducerMessage{{Topic: topic, Value: sarama.ByteEncoder(big)}}))
+	Equal(bytes.Equal(read(c, topic, 0, 0, 1)[0].Value, big), true, "contents")
+	small := create(Name("small"), 1, "max.message.bytes", "1000")
 	err := produce(c, []*sarama.ProducerMessage{{Topic: small, Value: sarama.ByteEncoder(big[:5000])}})
 	var failures sarama.ProducerErrors
-	equal(errors.As(err, &failures) && errors.Is(failures[0].Err, sarama.ErrMessageSizeTooLarge), true, fmt.Sprint("too large: ", err))
+	Equal(errors.As(err, &failures) && errors.Is(failures[0].Err, sarama.ErrMessageSizeTooLarge), true, fmt.Sprint("too large: ", err))
 }
 
 func aTopicIsCreatedByProducingToIt() {
-	topic := name("auto-created")
-	check(produce(config(""), simple(topic, 0, 0, 1)))
+	topic := Name("auto-created")
+	Check(produce(config(""), simple(topic, 0, 0, 1)))
 	read(config(""), topic, 0, 0, 1)
 }
 
 func main() {
 	sarama.Logger = log.New(io.Discard, "", 0)
-	checks := []struct {
-		name string
-		body func()
-	}{
+	Run([]Named{
 		{"topicsAreDescribedGrownAndDeleted", topicsAreDescribedGrownAndDeleted},
 		{"contentsSurviveByteForByte", contentsSurviveByteForByte},
 		{"everyCodecRoundTripsAndTopicCompressionWins", everyCodecRoundTripsAndTopicCompressionWins},
@@ -469,28 +442,5 @@ func main() {
 		{"aLargeMessagePassesAndTooLargeAOneIsRefused", aLargeMessagePassesAndTooLargeAOneIsRefused},
 		{"aTopicIsCreatedByProducingToIt", aTopicIsCreatedByProducingToIt},
 		{"transactionsAreSeenWholeOrNotAtAll", transactionsAreSeenWholeOrNotAtAll},
-	}
-	passed, failed := 0, 0
-	for _, c := range checks {
-		if len(os.Args) > 1 && !slices.Contains(os.Args[1:], c.name) {
-			continue
-		}
-		began := time.Now()
-		func() {
-			defer func() {
-				if problem := recover(); problem != nil {
-					failed++
-					fmt.Printf("FAIL %s: %v\n", c.name, problem)
-				} else {
-					passed++
-					fmt.Printf("ok %s (%.1f s)\n", c.name, time.Since(began).Seconds())
-				}
-			}()
-			c.body()
-		}()
-	}
-	fmt.Printf("%d passed, %d failed\n", passed, failed)
-	if failed > 0 || passed == 0 {
-		os.Exit(1)
-	}
+	})
 }

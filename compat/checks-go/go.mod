@@ -1,0 +1,3 @@
+module ottla/compat/checks
+
+go 1.26.0
