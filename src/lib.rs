@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`broker`] | start-up and shutdown, in Kafka's order |
 //! | [`net`] | listeners, connections, the order of replies, writev and sendfile |
+//! | [`console`] | /metrics and /healthz |
 //! | [`api`] | one file an API; `table.rs` lists them all, `error.rs` maps every error to Kafka's codes |
 //! | [`group`] | the group coordinator: classic groups, committed offsets |
 //! | [`transaction`] | the transaction coordinator: transactional ids, markers, verification; producer ids |
@@ -43,6 +44,8 @@
 
 pub mod broker;
 pub mod net;
+
+pub mod console;
 
 pub mod api;
 

@@ -8,7 +8,7 @@
 //! `checkpoint`, `partition_metadata`, `meta_properties`, `dir_lock`); pure decisions (`roll`, `retention`, `leftovers`,
 //! `producer_state`, `verification`, `epoch_cache`); what a log does (`append`, `read`, `times`, `flush`, `truncate`, `load`, `partition_dir`, `recovery`,
 //! `close`); compaction (`cleaner`); moves between directories (`moves`, `copy`); the broker's view of all logs (`manager`, `open`,
-//! `housekeeping`); and what the files hold, as text (`dump`), or what a
+//! `recoveries`, `housekeeping`); and what the files hold, as text (`dump`), or what a
 //! start would make of them (`inspect`).
 
 mod append;
@@ -45,7 +45,9 @@ mod partition_dir;
 mod partition_metadata;
 mod producer_snapshot;
 mod producer_state;
+mod progress;
 mod read;
+mod recoveries;
 mod recovery;
 mod retention;
 mod roll;
@@ -62,11 +64,13 @@ pub use append::LogAppendInfo;
 pub use error::LogError;
 pub use inspect::{DirInspection, Finding, InspectedPartition, Severity, inspect_dir};
 pub use log_dir::LogDir;
-pub use manager::{LogDirDescription, LogManager};
+pub use manager::{LogDirDescription, LogManager, UnreadyLog};
 pub use meta_properties::{MetaProperties, read_meta_properties, write_meta_properties};
 pub use partition::Log;
 pub use producer_state::{AppendOrigin, BatchMetadata, ProducerEntry};
+pub use progress::RecoveryLeft;
 pub use read::{FileSlice, LogRead};
+pub use recoveries::Unready;
 pub use times::OffsetForTimestamp;
 pub use transaction_index::AbortedTransaction;
 pub use verification::VerificationGuard;

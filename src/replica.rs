@@ -5,6 +5,7 @@
 //! committed; `alter_partition`: the controller agrees to it) or followed (`fetcher`, `partition/following`).
 
 pub mod alter_partition;
+mod awaited;
 pub mod control;
 pub mod error;
 pub mod fetch;

@@ -322,3 +322,179 @@ fn an_open_transaction_stays_open() {
     assert_eq!(log.last_stable_offset(), 3);
     assert_eq!(log.aborted_transactions(0, 3).unwrap().len(), 1);
 }
+
+/// A stopped broker's directories: a log of `count` records in the first, with its epochs.
+fn stopped(root: &Path, count: i64) {
+    let manager = open(root);
+    let log = create(&manager, root);
+    (0..count).for_each(|n| append(&log, n));
+    manager.shutdown();
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+}
+
+fn unclean(root: &Path) {
+    for dir in dirs(root) {
+        for name in [".kafka_cleanshutdown", "recovery-point-offset-checkpoint"] {
+            fs::remove_file(dir.join(name)).unwrap();
+        }
+    }
+}
+
+const FUTURE: &str = "moved-0.0123456789abcdef0123456789abcdef-future";
+
+/// Cuts the last segment of a log, as a machine that loses its power may.
+fn lose_tail(log: &Path, bytes: u64) {
+    let mut segments: Vec<PathBuf> = fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|end| end == "log"));
+    segments.sort();
+    let last = fs::File::options().write(true).open(segments.last().unwrap()).unwrap();
+    last.set_len(last.metadata().unwrap().len() - bytes).unwrap();
+}
+
+/// The machine went down: what was copied is on one disk, and its origin was not yet on the other.
+#[test]
+fn a_copy_that_outran_its_log_is_cut_back() {
+    let root = tempfile::tempdir().unwrap();
+    stopped(root.path(), 350);
+    let [one, two] = dirs(root.path());
+    copy(&one.join("moved-0"), &two.join(FUTURE));
+    lose_tail(&one.join("moved-0"), 100);
+    unclean(root.path());
+    let manager = open(root.path());
+    let log = manager.log(&partition()).unwrap();
+    let end = log.log_end_offset();
+    assert!(end < 350 && end > 300, "{end}");
+    let future = manager.future(&partition()).unwrap();
+    assert_eq!(future.log_end_offset(), end, "nothing is in it that the log has not");
+    assert!(content(&future) == content(&log));
+    // What the log gets instead is what is moved.
+    (1000..1050).for_each(|n| append(&log, n));
+    let expected = content(&log);
+    manager.start_background().unwrap();
+    wait_until("the move ends", || manager.future(&partition()).is_none());
+    assert!(content(&log) == expected && log.log_dir().path() == two);
+    manager.shutdown();
+}
+
+/// The log was cut and went on in another epoch, and the copy heard nothing of it.
+#[test]
+fn a_copy_of_what_the_log_has_no_more_is_cut_where_they_part() {
+    for (cut, from) in [(250, 700), (20, 900), (0, 900)] {
+        let root = tempfile::tempdir().unwrap();
+        stopped(root.path(), 350);
+        let [one, two] = dirs(root.path());
+        copy(&one.join("moved-0"), &two.join(FUTURE));
+        let aside = root.path().join("aside");
+        fs::rename(two.join(FUTURE), &aside).unwrap();
+        let manager = open(root.path());
+        let log = manager.log(&partition()).unwrap();
+        manager.truncate_to(&[(partition(), cut)]).unwrap();
+        // Later epochs, and more records than the copy has, or fewer.
+        (from..from + 200).for_each(|n| append(&log, n));
+        let expected = content(&log);
+        manager.shutdown();
+        drop((log, manager));
+        fs::rename(&aside, two.join(FUTURE)).unwrap();
+        unclean(root.path());
+        let manager = open(root.path());
+        let log = manager.log(&partition()).unwrap();
+        let future = manager.future(&partition()).unwrap();
+        assert_eq!(future.log_end_offset(), cut, "{cut}");
+        manager.start_background().unwrap();
+        wait_until("the move ends", || manager.future(&partition()).is_none());
+        assert!(content(&log) == expected && log.log_dir().path() == two, "{cut}");
+        manager.shutdown();
+    }
+}
+
+/// One of the two renames at the end of a move was done when the machine went down, and the old directory had not yet had all on its
+/// disk: the new one counts, in whatever order they are found.
+#[test]
+fn of_two_logs_the_complete_one_counts() {
+    for is_first_short in [true, false] {
+        for lost in [1, 100, 5_000] {
+            let root = tempfile::tempdir().unwrap();
+            stopped(root.path(), 350);
+            let [one, two] = dirs(root.path());
+            copy(&one.join("moved-0"), &two.join("moved-0"));
+            let (short, whole) = if is_first_short { (&one, &two) } else { (&two, &one) };
+            lose_tail(&short.join("moved-0"), lost.min(300));
+            unclean(root.path());
+            let manager = open(root.path());
+            let log = manager.log(&partition()).unwrap();
+            assert_eq!((log.log_end_offset(), log.log_dir().path()), (350, whole.as_path()), "{lost}");
+            // Only the first directory had its high watermark on file.
+            assert!(log.high_watermark() >= 340, "{}", log.high_watermark());
+            let left = places(root.path());
+            assert_eq!(left.iter().filter(|name| name.ends_with("-delete")).count(), 1, "{left:?}");
+            append(&log, 351);
+            manager.shutdown();
+            drop((log, manager));
+            let manager = open(root.path());
+            assert_eq!(manager.log(&partition()).unwrap().log_end_offset(), 351);
+        }
+    }
+}
+
+#[test]
+fn of_two_empty_logs_of_one_topic_one_counts() {
+    let root = tempfile::tempdir().unwrap();
+    stopped(root.path(), 0);
+    let [one, two] = dirs(root.path());
+    copy(&one.join("moved-0"), &two.join("moved-0"));
+    let manager = open(root.path());
+    assert_eq!(manager.log(&partition()).unwrap().log_end_offset(), 0);
+}
+
+/// Two logs that say different things are nobody's move: somebody has to choose.
+#[test]
+fn two_logs_that_contradict_each_other_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    stopped(root.path(), 350);
+    let [one, two] = dirs(root.path());
+    copy(&one.join("moved-0"), &two.join("moved-0"));
+    let aside = root.path().join("aside");
+    fs::rename(two.join("moved-0"), &aside).unwrap();
+    let manager = open(root.path());
+    let log = manager.log(&partition()).unwrap();
+    manager.truncate_to(&[(partition(), 200)]).unwrap();
+    (500..600).for_each(|n| append(&log, n));
+    manager.shutdown();
+    drop((log, manager));
+    fs::rename(&aside, two.join("moved-0")).unwrap();
+    let config = BrokerConfig { log_dirs: dirs(root.path()).to_vec(), log: small(), ..BrokerConfig::default() };
+    let error = LogManager::open(&config, &|_| small()).err().unwrap();
+    assert!(matches!(error, LogError::DuplicateLog { .. }), "{error}");
+    assert_eq!(places(root.path()), ["one/moved-0", "two/moved-0"], "both are left as they are");
+}
+
+#[test]
+fn several_threads_carry_out_several_moves() {
+    for threads in [1, 3] {
+        let root = tempfile::tempdir().unwrap();
+        let config = BrokerConfig {
+            log_dirs: dirs(root.path()).to_vec(),
+            num_replica_alter_log_dirs_threads: threads,
+            ..BrokerConfig::default()
+        };
+        let manager = LogManager::open(&config, &|_| small()).unwrap();
+        let [one, two] = dirs(root.path());
+        let names: Vec<TopicPartition> = (0..6).map(|n| TopicPartition::new("moved", n)).collect();
+        let create = |name: &TopicPartition| {
+            let _ = manager.move_to(name, &one);
+            let log = manager.create(name, Some(TopicId::random()), small()).unwrap();
+            (0..50).for_each(|n| append(&log, n));
+            log
+        };
+        let logs: Vec<Arc<Log>> = names.iter().map(create).collect();
+        let before: Vec<Vec<u8>> = logs.iter().map(|log| content(log)).collect();
+        manager.start_background().unwrap();
+        names.iter().for_each(|name| manager.move_to(name, &two).unwrap());
+        wait_until("all moves end", || logs.iter().all(|log| log.log_dir().path() == two));
+        assert!(logs.iter().map(|log| content(log)).eq(before));
+        manager.shutdown();
+    }
+}

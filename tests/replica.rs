@@ -70,10 +70,17 @@ struct Fixture {
     folder: tempfile::TempDir,
 }
 
+fn config(folder: &tempfile::TempDir) -> BrokerConfig {
+    BrokerConfig { log_dirs: vec![folder.path().join("logs")], ..BrokerConfig::default() }
+}
+
 fn fixture() -> Fixture {
     let folder = tempfile::tempdir().expect("temp folder");
-    let config = BrokerConfig { log_dirs: vec![folder.path().join("logs")], ..BrokerConfig::default() };
-    let logs = LogManager::open(&config, &|_| LogConfig::default()).expect("logs");
+    let logs = LogManager::open(&config(&folder), &|_| LogConfig::default()).expect("logs");
+    fixture_with(folder, logs, TopicId::random())
+}
+
+fn fixture_with(folder: tempfile::TempDir, logs: Arc<LogManager>, id: TopicId) -> Fixture {
     let metadata = Arc::new(MetadataCache::new());
     let configs = Arc::new(NoOverrides::default());
     let replicas = Arc::new(ReplicaManager::new(ReplicaParts {
@@ -83,12 +90,12 @@ fn fixture() -> Fixture {
         metadata,
         topic_configs: configs.clone(),
         leaders: Arc::new(NoLeaders),
-        replication: config.replication,
+        replication: config(&folder).replication,
     }));
     replicas.set_broker_epoch(BrokerEpoch(10));
     let heard = Arc::new(Heard::default());
     replicas.add_listener(heard.clone());
-    Fixture { replicas, configs, heard, id: TopicId::random(), folder }
+    Fixture { replicas, configs, heard, id, folder }
 }
 
 struct Lead {
@@ -428,4 +435,114 @@ async fn fetches_are_judged_by_leader_epoch_and_offset() {
     assert!(matches!(read(wanted(2, 5)), Err(ReplicaError::Log(_))));
     let diverged = FetchPartition { last_fetched_epoch: LeaderEpoch(5), ..wanted(1, 5) };
     assert!(read(diverged).is_ok_and(|data| data.diverging_epoch.is_none()));
+}
+
+/// A log of 50 records that is long in recovery, as a kill left it.
+fn recovering() -> Fixture {
+    let (folder, id) = (tempfile::tempdir().expect("temp folder"), TopicId::random());
+    let logs = LogManager::open(&config(&folder), &|_| LogConfig::default()).expect("logs");
+    let log = logs.create(&TopicPartition::new("t", 0), Some(id), LogConfig::default()).expect("a log");
+    for _ in 0..50 {
+        let mut batch = BatchBuilder::new();
+        batch.append(1, None, Some(&[b'x'; 64 << 10]), []);
+        let records = ValidatedRecords::from_batch(batch.build().expect("batch"));
+        log.append_as_leader(records, LeaderEpoch(0), AppendOrigin::Client).expect("appended");
+    }
+    logs.shutdown();
+    drop((log, logs));
+    for name in [".kafka_cleanshutdown", "recovery-point-offset-checkpoint"] {
+        std::fs::remove_file(folder.path().join("logs").join(name)).expect(name);
+    }
+    let config = BrokerConfig { log_recovery_io_max_bytes_per_second: 1.0, ..config(&folder) };
+    let logs = LogManager::open_early(&config, &|_| LogConfig::default()).expect("logs");
+    fixture_with(folder, logs, id)
+}
+
+struct NoController;
+
+impl PartitionAlterer for NoController {
+    fn alter(
+        &self,
+        _broker_epoch: BrokerEpoch,
+        _changes: Vec<AlterPartition>,
+    ) -> Pin<Box<dyn Future<Output = AlterAnswer> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// Until it holds; what is waited for comes from a thread.
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+fn lead(leader_epoch: i32) -> Lead {
+    Lead { leader_epoch, ..LEAD }
+}
+
+#[tokio::test]
+async fn what_the_controller_says_of_a_log_that_is_recovered_is_done_when_it_is_there() {
+    let fixture = recovering();
+    let failures = Arc::new(Mutex::new(0));
+    let count = failures.clone();
+    fixture.replicas.start(Arc::new(NoController), move || *count.lock().expect("lock") += 1);
+    fixture.replicas.logs().start_background().expect("threads");
+    let (stale, fenced, not_here) = (11, 74, 3);
+    assert_eq!(fixture.lead(lead(3)).await, 0, "an error would make the controller give the replica up");
+    assert!(matches!(fixture.append("too early"), Err(ReplicaError::NotLeader)));
+    assert!(fixture.replicas.hosted("t", 0).is_none() && fixture.replicas.is_awaited("t", 0));
+    // It is judged as any other partition.
+    for epoch in [2, 3] {
+        assert_eq!(fixture.lead(lead(epoch)).await, stale, "{epoch}");
+    }
+    assert_eq!(fixture.lead(Lead { replicas: vec![2, 3], ..lead(4) }).await, not_here);
+    assert_eq!(fixture.stop(2, false).await, fenced);
+    assert!(fixture.replicas.is_awaited("t", 0));
+    assert_eq!(fixture.stop(4, false).await, 0);
+    assert!(!fixture.replicas.is_awaited("t", 0));
+    assert_eq!(fixture.lead(lead(5)).await, 0);
+    assert_eq!(fixture.lead(lead(7)).await, 0);
+    assert!(fixture.heard.0.lock().expect("lock").is_empty(), "nobody is told before");
+    fixture.replicas.logs().limit_recovery(0.0);
+    eventually("it leads", || fixture.replicas.hosted("t", 0).is_some_and(|partition| partition.is_leader())).await;
+    let partition = fixture.replicas.partition("t", 0).expect("a partition");
+    assert_eq!(partition.leader_epoch(), LeaderEpoch(7));
+    assert_eq!(partition.log().log_end_offset(), 50);
+    eventually("the listeners know", || *fixture.heard.0.lock().expect("lock") == ["leader t-0 7"]).await;
+    assert_eq!(fixture.append("after").expect("appended"), 50);
+    assert!(!fixture.replicas.is_awaited("t", 0));
+    assert_eq!(*failures.lock().expect("lock"), 0);
+    fixture.replicas.logs().shutdown();
+}
+
+#[tokio::test]
+async fn a_topic_that_was_made_anew_does_not_get_the_log_of_the_old_one() {
+    let mut fixture = recovering();
+    fixture.id = TopicId::random();
+    let inconsistent = 103;
+    assert_eq!(fixture.lead(lead(3)).await, inconsistent);
+    assert!(!fixture.replicas.is_awaited("t", 0));
+}
+
+#[tokio::test]
+async fn the_controller_hears_of_a_log_that_cannot_be_recovered() {
+    let fixture = recovering();
+    let failures = Arc::new(Mutex::new(0));
+    let count = failures.clone();
+    fixture.replicas.start(Arc::new(NoController), move || *count.lock().expect("lock") += 1);
+    assert_eq!(fixture.lead(lead(3)).await, 0);
+    std::fs::write(fixture.folder.path().join("logs/t-0/partition.metadata"), "neither").expect("written");
+    fixture.replicas.logs().start_background().expect("threads");
+    eventually("it is said", || *failures.lock().expect("lock") == 1).await;
+    assert!(!fixture.replicas.is_awaited("t", 0));
+    let storage_error = 56;
+    assert_eq!(fixture.lead(lead(3)).await, storage_error, "whatever the epoch: it is asked again for this");
+    assert_eq!(fixture.stop(4, true).await, 0);
+    assert_eq!(fixture.lead(lead(5)).await, 0, "and a new one may be made");
+    fixture.replicas.logs().shutdown();
 }

@@ -1,7 +1,7 @@
 //! DescribeLogDirs (KIP-113): what lies in which directory.
 
 use super::Services;
-use crate::base::ErrorCode;
+use crate::base::{ErrorCode, TopicPartition};
 use crate::log::LogDirDescription;
 use crate::wire::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 const UNKNOWN_BYTES: i64 = -1;
+const UNKNOWN_LAG: i64 = -1;
 
 pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, WireError> {
     let body: DescribeLogDirsRequest = request.decode()?;
@@ -22,6 +23,10 @@ pub fn handle(services: &Arc<Services>, request: Request) -> Result<Outcome, Wir
     let dirs = services.replicas.logs().dirs();
     let results = dirs.iter().map(|dir| describe(services, version, dir, wanted.as_ref())).collect();
     Ok(Reply::message(&request.header, &DescribeLogDirsResponse::default().with_results(results))?.into())
+}
+
+fn is_wanted(wanted: &HashMap<String, HashSet<i32>>, name: &TopicPartition) -> bool {
+    wanted.get(&*name.topic).is_some_and(|partitions| partitions.contains(&name.partition))
 }
 
 fn describe(
@@ -43,17 +48,14 @@ fn describe(
     let current = dir.logs.iter().map(|log| (log, false));
     for (log, is_future) in current.chain(dir.futures.iter().map(|log| (log, true))) {
         let name = log.topic_partition();
-        let asked = |wanted: &HashMap<String, HashSet<i32>>| {
-            wanted.get(&*name.topic).is_some_and(|partitions| partitions.contains(&name.partition))
-        };
-        if !wanted.is_none_or(asked) {
+        if !wanted.is_none_or(|wanted| is_wanted(wanted, name)) {
             continue;
         }
         // A replica lags behind its high watermark, a copy on its way behind the replica.
         let lag = match services.replicas.hosted(&name.topic, name.partition) {
             Some(partition) if is_future => partition.log().log_end_offset() - log.log_end_offset(),
             Some(_) => (log.high_watermark() - log.log_end_offset()).max(0),
-            None => -1,
+            None => UNKNOWN_LAG,
         };
         topics.entry(name.topic.clone()).or_default().push(
             DescribeLogDirsPartition::default()
@@ -62,6 +64,18 @@ fn describe(
                 .with_offset_lag(lag)
                 .with_is_future_key(is_future),
         );
+    }
+    for log in &dir.unready {
+        let name = &log.partition;
+        if wanted.is_none_or(|wanted| is_wanted(wanted, name)) {
+            topics.entry(name.topic.clone()).or_default().push(
+                DescribeLogDirsPartition::default()
+                    .with_partition_index(name.partition)
+                    .with_partition_size(log.size_bytes as i64)
+                    .with_offset_lag(UNKNOWN_LAG)
+                    .with_is_future_key(log.is_future),
+            );
+        }
     }
     let topics = topics
         .into_iter()

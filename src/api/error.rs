@@ -34,7 +34,7 @@ pub fn of_log(error: &LogError) -> ErrorCode {
         LogError::InconsistentTopicId { .. } => ErrorCode::InconsistentTopicId,
         LogError::InvalidTopicName(_) => ErrorCode::InvalidTopicException,
         LogError::InvalidBatch { .. } | LogError::UnexpectedOffset { .. } => ErrorCode::InvalidRecord,
-        LogError::Closed(_) => ErrorCode::NotLeaderOrFollower,
+        LogError::Closed(_) | LogError::Recovering(_) => ErrorCode::NotLeaderOrFollower,
         LogError::UnknownDirectory { .. } => ErrorCode::LogDirNotFound,
         LogError::NoReplica(_) => ErrorCode::ReplicaNotAvailable,
         _ => ErrorCode::KafkaStorageError,

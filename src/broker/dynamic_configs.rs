@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 
 /// Of moves between the broker's directories.
 const MOVES_LIMIT: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
+const RECOVERY_LIMIT: &str = "log.recovery.io.max.bytes.per.second";
 
 /// Followed while the broker runs.
 const VERIFICATION: &str = "transaction.partition.verification.enable";
@@ -90,7 +91,7 @@ impl DynamicConfigs {
         let listener = configs::listen(self.zookeeper.clone(), move |entity, config| {
             let _ = sender.send((entity, config));
         });
-        self.limit_moves(&followers.logs);
+        self.limit(&followers.logs);
         let this = self.clone();
         tokio::spawn(async move {
             while let Some((entity, config)) = changes.recv().await {
@@ -126,7 +127,7 @@ impl DynamicConfigs {
     }
 
     async fn apply_to_all(&self, logs: &LogManager, replicas: &ReplicaManager) {
-        self.limit_moves(logs);
+        self.limit(logs);
         let own = match configs::read_all_topics(&self.zookeeper).await {
             Ok(own) => own,
             Err(error) => {
@@ -141,10 +142,12 @@ impl DynamicConfigs {
         }
     }
 
-    fn limit_moves(&self, logs: &LogManager) {
+    /// What works on logs in the background goes no faster than this.
+    fn limit(&self, logs: &LogManager) {
         let config = self.effective.load();
         let limit = config.effective.get(MOVES_LIMIT).and_then(|limit| limit.trim().parse().ok());
         logs.limit_moves(limit.unwrap_or(i64::MAX));
+        logs.limit_recovery(config.log_recovery_io_max_bytes_per_second);
     }
 
     /// Whether anything is different now.
@@ -202,7 +205,7 @@ fn tell(before: &BrokerConfig, after: &BrokerConfig) {
     changed.dedup();
     let is_followed = |name: &str| {
         let is_of_logs = || definitions::topic_properties().any(|topic| topic.broker_names.contains(&name));
-        name == MOVES_LIMIT || name == VERIFICATION || is_of_logs()
+        [MOVES_LIMIT, RECOVERY_LIMIT, VERIFICATION].contains(&name) || is_of_logs()
     };
     for name in changed {
         let acts = definitions::broker_property(&name).is_some_and(|property| property.support == Support::Acts);

@@ -9,8 +9,9 @@ use super::local_channel::LocalChannels;
 use super::replication;
 use super::shutdown;
 use crate::api::{self, Services};
-use crate::base::BrokerId;
+use crate::base::{BrokerId, TopicPartition};
 use crate::config::{BrokerConfig, ControlledShutdownConfig};
+use crate::console::{Console, ConsoleError, View};
 use crate::controller::{self, AutoTopicCreation, ControllerClient, ControllerHandle};
 use crate::log::{LogError, LogManager, read_meta_properties, write_meta_properties};
 use crate::net::{NetError, Server};
@@ -32,6 +33,7 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 /// How long to wait for the controller before answering clients.
 const LEADERS_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Why the broker does not start. Each is one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,8 @@ pub enum BrokerError {
     Runtime(std::io::Error),
     #[error(transparent)]
     Net(#[from] NetError),
+    #[error(transparent)]
+    Console(#[from] ConsoleError),
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
     #[error(transparent)]
@@ -64,6 +68,8 @@ pub struct Running {
     controller_client: ControllerClient,
     coordinators: Coordinators,
     replicas: Arc<ReplicaManager>,
+    console: Option<Console>,
+    view: Arc<View>,
     /// Rung when the last log directory has failed.
     no_disk: Arc<Notify>,
     registrar: Registrar,
@@ -74,6 +80,8 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
         let _on_data = data.enter();
         Server::bind(&config)?
     };
+    let view = Arc::new(View::default());
+    let console = Console::start(&config, view.clone(), data)?;
     let (embedded, connect) = embedded(&config).await?;
     let zk_config = ZkConfig::of(&config, connect)?;
     let zookeeper = Zk::connect(zk_config.clone()).await?;
@@ -86,7 +94,8 @@ pub async fn start(config: BrokerConfig, data: &Handle) -> Result<Running, Broke
     let config = Arc::new(BrokerConfig { broker_id: id.0, ..config });
     let dynamic = DynamicConfigs::read(&zookeeper, config, id).await?;
     let logs = open_logs(&dynamic, id, &cluster_id, &zookeeper).await?;
-    let parts = Parts { zookeeper, guardian, embedded, logs: logs.clone(), dynamic, cluster_id };
+    let _ = view.logs.set(logs.clone());
+    let parts = Parts { zookeeper, guardian, embedded, logs: logs.clone(), dynamic, cluster_id, console, view };
     match join(server, parts, id, data).await {
         Ok(running) => Ok(running),
         Err(error) => {
@@ -105,11 +114,13 @@ struct Parts {
     logs: Arc<LogManager>,
     dynamic: Arc<DynamicConfigs>,
     cluster_id: String,
+    console: Option<Console>,
+    view: Arc<View>,
 }
 
 /// Registers, runs for controller, and answers.
 async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> Result<Running, BrokerError> {
-    let Parts { zookeeper, guardian, embedded, logs, dynamic, cluster_id } = parts;
+    let Parts { zookeeper, guardian, embedded, logs, dynamic, cluster_id, console, view } = parts;
     let config = dynamic.config();
     registration::check_features(&zookeeper).await?;
     let leftover = match embedded {
@@ -139,6 +150,8 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     });
     let controller = ControllerHandle::start(&zookeeper, &registrar, controller_settings(&config), channels);
     coordinators.count_partitions(&controller).await?;
+    let _ = view.replicas.set(replicas.clone());
+    let _ = view.controller.set(controller.clone());
     let no_disk = Arc::new(Notify::new());
     let dir_failed = {
         let (zookeeper, logs, no_disk) = (zookeeper.clone(), logs.clone(), no_disk.clone());
@@ -186,6 +199,7 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
     }
     partitions_known(&services).await;
     gate.open();
+    view.set_ready(true);
     if services.config.internal_topics_at_start {
         tokio::spawn(coordinators::create_topics(services.auto_creation.clone(), services.metadata.clone()));
     }
@@ -200,6 +214,8 @@ async fn join(mut server: Server, parts: Parts, id: BrokerId, data: &Handle) -> 
         controller_client,
         coordinators,
         replicas,
+        console,
+        view,
         no_disk,
         registrar,
     })
@@ -212,14 +228,18 @@ async fn partitions_known(services: &Services) {
     let replicas = &services.replicas;
     let known = || {
         let is_live = services.metadata.image().brokers.contains_key(&replicas.local());
-        let names = replicas.logs().all();
-        is_live
-            && names
-                .iter()
-                .map(|log| log.topic_partition())
-                .all(|log| replicas.hosted(&log.topic, log.partition).is_some())
+        // Those first: what is ready meanwhile is among the others.
+        let mut names = replicas.logs().recovering();
+        names.extend(replicas.logs().all().iter().map(|log| log.topic_partition().clone()));
+        let is_known = |TopicPartition { topic, partition }: &TopicPartition| {
+            replicas.hosted(topic, *partition).is_some() || replicas.is_awaited(topic, *partition)
+        };
+        is_live && names.iter().all(is_known)
     };
-    let all = async { while !known() && updates.changed().await.is_ok() {} };
+    let all = async {
+        // What is recovered meanwhile comes without an update.
+        while !known() && !matches!(tokio::time::timeout(LOOK_AGAIN, updates.changed()).await, Ok(Err(_))) {}
+    };
     if tokio::time::timeout(LEADERS_WITHIN, all).await.is_err() {
         tracing::warn!("the controller has not yet said who leads all partitions of this broker");
     }
@@ -254,7 +274,7 @@ async fn open_logs(
     let load = move || {
         let none = EntityConfig::default();
         let of_topic = |topic: &str| dynamic.log_config(topic, topics.get(topic).unwrap_or(&none));
-        LogManager::open(&dynamic.config(), &of_topic)
+        LogManager::open_early(&dynamic.config(), &of_topic)
     };
     let logs = tokio::task::spawn_blocking(load).await.map_err(|error| BrokerError::Runtime(error.into()))??;
     for dir in logs.dirs().iter().filter(|dir| !dir.is_offline) {
@@ -323,6 +343,9 @@ impl Running {
         if let Some(embedded) = &self.embedded {
             parts.push(format!("ZooKeeper inside on {}", embedded.local_addr()));
         }
+        if let Some(console) = &self.console {
+            parts.push(format!("console on http://{}/metrics", console.address()));
+        }
         parts.join(", ")
     }
 
@@ -342,6 +365,7 @@ impl Running {
 
     /// Stops in the order that loses nothing: leaderships, requests, logs, registration, ZooKeeper.
     pub async fn stop(self) {
+        self.view.set_ready(false);
         if self.controlled_shutdown.enable {
             self.replicas.begin_stopping();
             shutdown::hand_over(&self.controlled_shutdown, &self.controller_client, self.registrar.epoch()).await;

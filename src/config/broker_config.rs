@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+/// More do not help disks.
+const ALTER_LOG_DIRS_THREADS_MAX: usize = 32;
+
 /// One entry of `listeners` or `advertised.listeners`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Endpoint {
@@ -78,6 +81,12 @@ pub struct BrokerConfig {
     pub num_network_threads: i32,
     pub num_io_threads: i32,
     pub num_recovery_threads_per_data_dir: i32,
+    /// As many as there are directories, unless set.
+    pub num_replica_alter_log_dirs_threads: usize,
+    pub log_recovery_io_max_bytes_per_second: f64,
+    /// `None`: there is no console.
+    pub console_port: Option<u16>,
+    pub console_address: String,
     pub request_timeout_ms: i32,
     pub socket_request_max_bytes: i32,
     pub socket_send_buffer_bytes: i32,
@@ -166,6 +175,10 @@ impl BrokerConfig {
             num_network_threads: values.int("num.network.threads")?,
             num_io_threads: values.int("num.io.threads")?,
             num_recovery_threads_per_data_dir: values.int("num.recovery.threads.per.data.dir")?,
+            num_replica_alter_log_dirs_threads: alter_log_dirs_threads(&values)?,
+            log_recovery_io_max_bytes_per_second: values.double("log.recovery.io.max.bytes.per.second")?,
+            console_port: values.is_set("console.port").then(|| values.port("console.port")).transpose()?,
+            console_address: values.text("console.address")?,
             request_timeout_ms: values.int("request.timeout.ms")?,
             socket_request_max_bytes: values.int("socket.request.max.bytes")?,
             socket_send_buffer_bytes: values.int("socket.send.buffer.bytes")?,
@@ -282,6 +295,12 @@ fn log_dirs(values: &Values) -> Result<Vec<PathBuf>, ConfigError> {
         let dirs: Vec<PathBuf> = dirs.map(PathBuf::from).collect();
         if dirs.is_empty() { Err(ConfigError::bad_value(name, text, "one or more directories")) } else { Ok(dirs) }
     })
+}
+
+fn alter_log_dirs_threads(values: &Values) -> Result<usize, ConfigError> {
+    let set = values.optional_whole("num.replica.alter.log.dirs.threads")?;
+    let of_dirs = log_dirs(values)?.len();
+    Ok(set.map_or(of_dirs, |threads| usize::try_from(threads).unwrap_or(1)).clamp(1, ALTER_LOG_DIRS_THREADS_MAX))
 }
 
 fn zookeeper_connect(values: &Values) -> Result<Option<String>, ConfigError> {

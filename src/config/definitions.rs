@@ -1,5 +1,5 @@
 //! The one table of every property that a 3.9 broker in ZooKeeper mode knows (`KafkaConfig`, `LogConfig`, `DynamicConfig`),
-//! and Ottla's own `zookeeper.embedded.*`.
+//! and Ottla's own: `zookeeper.embedded.*`, `console.*`, and a few more.
 //!
 //! Invariant: names, types, defaults, validators, importance and update modes are those of Apache Kafka 3.9.2;
 //! `tests/config_reference.rs` asks its jars. What is said of each property and what Ottla does with it is ours.
@@ -9,6 +9,7 @@ mod general;
 mod internal;
 mod kraft;
 mod log;
+mod own;
 mod remote;
 mod replication;
 mod security;
@@ -120,6 +121,7 @@ static BROKER: LazyLock<BTreeMap<&str, &Property>> = LazyLock::new(|| {
         security::SECURITY,
         zookeeper::ZOOKEEPER,
         zookeeper::EMBEDDED,
+        own::OWN,
         kraft::KRAFT,
         internal::INTERNAL,
     ])
@@ -157,6 +159,11 @@ pub fn is_internal(name: &str) -> bool {
 
 /// Whether the property is Ottla's own.
 pub fn is_own(name: &str) -> bool {
+    is_of_embedded_zookeeper(name) || own::OWN.iter().any(|property| property.name == name)
+}
+
+/// Whether it is about the ZooKeeper server inside.
+pub fn is_of_embedded_zookeeper(name: &str) -> bool {
     zookeeper::EMBEDDED.iter().any(|property| property.name == name)
 }
 

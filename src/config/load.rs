@@ -1,7 +1,7 @@
 //! From a properties file and `--override` flags to a [`BrokerConfig`], with warnings for what is not acted on.
 
 use super::broker_config::BrokerConfig;
-use super::definitions::{Property, Support, broker_property, is_own};
+use super::definitions::{Property, Support, broker_property, is_of_embedded_zookeeper};
 use super::error::{ConfigError, shown};
 use super::properties::Properties;
 use super::value::{self, Value};
@@ -76,7 +76,7 @@ fn look_at(settings: &Settings, name: &str, raw: &str) -> Result<Option<String>,
         return look_at_unknown(name, raw);
     };
     let value = value::parse(property, raw)?;
-    if is_own(name) && settings.get("zookeeper.connect").is_some() {
+    if is_of_embedded_zookeeper(name) && settings.get("zookeeper.connect").is_some() {
         return Ok(Some(format!("{}: has no effect, since zookeeper.connect is set", shown(raw))));
     }
     if is_like_default(property, &value) {
@@ -241,7 +241,8 @@ mod tests {
     #[test]
     fn what_is_not_acted_on_is_a_warning() {
         for (text, expected) in [
-            ("num.replica.alter.log.dirs.threads=4", Some("=4: not supported yet")),
+            ("controller.socket.timeout.ms=4", Some("=4: not supported yet")),
+            ("num.replica.alter.log.dirs.threads=4", None),
             ("num.replica.fetchers=4", None),
             ("foo.bar=secret", Some("f: foo.bar=...: unknown property")),
             ("listener.name.a.max.connections=1", Some("single listeners are not supported yet")),

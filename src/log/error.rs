@@ -61,6 +61,10 @@ pub enum LogError {
         "no log directory is left, so the broker stops ({reasons}). Mend the disks, or take what does not work out of log.dirs"
     )]
     AllDirectoriesFailed { reasons: String },
+    #[error("the recovery of {path} was called off", path = path.display())]
+    CalledOff { path: PathBuf },
+    #[error("{0} is still being recovered after an unclean stop")]
+    Recovering(TopicPartition),
     #[error("no log directory is online")]
     NoLiveDirectory,
     #[error("{path}: {reason}", path = path.display())]

@@ -1,8 +1,8 @@
-//! The one thread for what no request waits for: flushes, checkpoints, retention, removals, expiry (class `LogManager`).
+//! What no request waits for: flushes, checkpoints, retention, removals, expiry (class `LogManager`), a thread for each lane.
 //!
-//! Invariant: it sleeps until something is due; there is no thread, timer or tick of a single log.
+//! Invariant: they sleep until something is due; there is no thread, timer or tick of a single log.
 
-use super::background::Background;
+use super::background::{Background, Lane};
 use super::error::LogError;
 use super::manager::LogManager;
 use super::partition::Log;
@@ -12,8 +12,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 
 const PRODUCER_EXPIRATION_CHECK_MS: Millis = 600_000;
+const RECOVERY_REPORT_MS: Millis = 5_000;
+/// How long it may take to see that a topic was given a shorter `flush.ms`.
+const FLUSH_PERIOD_CHECK_MS: Millis = 5_000;
 /// Whatever is configured, no round begins sooner after another.
 const PERIOD_MS_MIN: Millis = 50;
 
@@ -31,27 +35,39 @@ impl Chore {
     }
 }
 
-fn chores(manager: &LogManager, now_ms: Millis) -> Vec<Chore> {
+fn chores(lane: Lane, manager: &LogManager, now_ms: Millis) -> Vec<Chore> {
     let config = &manager.config;
-    vec![
-        Chore::new(
-            now_ms,
-            config.replica_high_watermark_checkpoint_interval_ms,
-            LogManager::checkpoint_high_watermarks,
-        ),
-        Chore::new(now_ms, config.log_flush_offset_checkpoint_interval_ms, LogManager::checkpoint_recovery_points),
-        Chore::new(now_ms, config.log_flush_start_offset_checkpoint_interval_ms, LogManager::checkpoint_log_starts),
-        Chore::new(now_ms, config.log_retention_check_interval_ms, LogManager::apply_retention),
-        Chore::new(now_ms, PRODUCER_EXPIRATION_CHECK_MS, LogManager::expire_producers),
-        Chore::new(now_ms, manager.flush_period_ms(), LogManager::flush_old),
-    ]
+    let chore = |period_ms, work| Chore::new(now_ms, period_ms, work);
+    match lane {
+        Lane::Flush => vec![chore(manager.flush_period_ms(), LogManager::flush_old)],
+        Lane::Checkpoint => vec![
+            chore(config.replica_high_watermark_checkpoint_interval_ms, LogManager::checkpoint_high_watermarks),
+            chore(config.log_flush_offset_checkpoint_interval_ms, LogManager::checkpoint_recovery_points),
+            chore(config.log_flush_start_offset_checkpoint_interval_ms, LogManager::checkpoint_log_starts),
+            chore(RECOVERY_REPORT_MS, LogManager::report_recovery),
+        ],
+        Lane::Removal => vec![
+            chore(config.log_retention_check_interval_ms, LogManager::apply_retention),
+            chore(PRODUCER_EXPIRATION_CHECK_MS, LogManager::expire_producers),
+        ],
+    }
 }
 
-pub(super) fn run(manager: &Weak<LogManager>, background: &Background) {
-    let Some(mut chores) = manager.upgrade().map(|manager| chores(&manager, monotonic_ms())) else { return };
+/// The threads of all lanes.
+pub(super) fn start(manager: &Arc<LogManager>) -> io::Result<Vec<JoinHandle<()>>> {
+    let lanes = [("log-flush", Lane::Flush), ("log-checkpoint", Lane::Checkpoint), ("log-housekeeping", Lane::Removal)];
+    let start = |(name, lane): (&str, Lane)| {
+        let (weak, background) = (Arc::downgrade(manager), Arc::clone(&manager.background));
+        std::thread::Builder::new().name(name.into()).spawn(move || run(lane, &weak, &background))
+    };
+    lanes.into_iter().map(start).collect()
+}
+
+fn run(lane: Lane, manager: &Weak<LogManager>, background: &Background) {
+    let Some(mut chores) = manager.upgrade().map(|manager| chores(lane, &manager, monotonic_ms())) else { return };
     loop {
         let now_ms = monotonic_ms();
-        let work = background.take(now_ms);
+        let work = background.take(lane, now_ms);
         if work.is_stopping {
             return;
         }
@@ -66,15 +82,20 @@ pub(super) fn run(manager: &Weak<LogManager>, background: &Background) {
             (chore.work)(&manager);
             chore.due_ms = monotonic_ms().saturating_add(chore.period_ms);
         }
-        if let Some(flush) = chores.last_mut() {
+        if lane == Lane::Flush {
             // Topics come and go with `flush.ms` of their own.
             let period_ms = manager.flush_period_ms().max(PERIOD_MS_MIN);
-            flush.due_ms = flush.due_ms.min(monotonic_ms().saturating_add(period_ms));
-            flush.period_ms = period_ms;
+            for flush in &mut chores {
+                flush.due_ms = flush.due_ms.min(monotonic_ms().saturating_add(period_ms));
+                flush.period_ms = period_ms;
+            }
         }
         drop(manager);
-        let deadline_ms = chores.iter().map(|chore| chore.due_ms).min().unwrap_or(now_ms);
-        background.wait(monotonic_ms(), deadline_ms);
+        let mut deadline_ms = chores.iter().map(|chore| chore.due_ms).min().unwrap_or(now_ms);
+        if lane == Lane::Flush {
+            deadline_ms = deadline_ms.min(now_ms.saturating_add(FLUSH_PERIOD_CHECK_MS));
+        }
+        background.wait(lane, monotonic_ms(), deadline_ms);
     }
 }
 
@@ -151,3 +172,6 @@ impl LogManager {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use super::names::{self, FileKind};
 use super::partition::{HighWatermark, Log, LogPosition, Place, StoredTopicId, Writer};
 use super::partition_dir::{self, Files};
 use super::producer_state::{ProducerEntry, ProducerStates, is_expired};
+use super::progress::Progress;
 use super::recovery::{Gap, Recovered, Replay, first_to_recover, rebuild_indexes, recover_segment, replay_producers};
 use super::roll::segment_jitter_ms;
 use super::segment::Segment;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64};
 
 /// What is known before the directory is opened.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LoadOptions {
     pub config: LogConfig,
     /// The last stop left the marker.
@@ -42,6 +43,7 @@ pub struct LoadOptions {
     pub cleaned_offset: i64,
     pub producer_expiration_ms: Millis,
     pub now_ms: Millis,
+    pub(super) progress: Arc<Progress>,
 }
 
 impl LoadOptions {
@@ -56,6 +58,7 @@ impl LoadOptions {
             cleaned_offset: 0,
             producer_expiration_ms,
             now_ms,
+            progress: Arc::default(),
         }
     }
 }
@@ -299,6 +302,8 @@ impl Loader<'_> {
     fn recover(&mut self) -> Result<(), LogError> {
         let bases: Vec<i64> = self.segments.iter().map(|segment| segment.base_offset()).collect();
         let first = first_to_recover(&bases, self.recovery_point);
+        let to_check = &self.segments[first..];
+        self.options.progress.expect(to_check.len(), to_check.iter().map(|segment| segment.size()).sum());
         self.load_producers(bases[first])?;
         for at in first..self.segments.len() {
             let segment = Arc::clone(&self.segments[at]);
@@ -312,8 +317,9 @@ impl Loader<'_> {
             }
             let next_base = self.segments.get(at + 1).map(|next| next.base_offset());
             let mut replay = Replay { producers: &mut self.producers, epochs: &mut self.epochs };
+            let interval = self.options.config.index_interval_bytes;
             let Recovered { next_offset, damage, gap } =
-                recover_segment(&segment, next_base, &mut replay, self.options.config.index_interval_bytes)?;
+                recover_segment(&segment, next_base, &mut replay, interval, &self.options.progress)?;
             self.next_offset = next_offset;
             if let Some(Gap { position, from, to }) = gap.filter(|_| !self.options.config.cleanup_policy.compact) {
                 tracing::warn!(segment = %segment.path().display(), position, from, to, "offsets are missing");

@@ -12,9 +12,11 @@ use super::load::LoadOptions;
 use super::log_dir::LogDir;
 use super::moves::Moves;
 use super::names;
-use super::open::{FoundLog, LoadedLogs, load_in_parallel};
+use super::open::{FoundLog, LoadedLogs, load_in_parallel, split};
 use super::opened_dir::{OpenedDir, open_dir, remove_marker};
 use super::partition::Log;
+use super::progress::Pace;
+use super::recoveries::Recoveries;
 use crate::base::time::{monotonic_ms, wall_ms};
 use crate::base::{TopicId, TopicPartition, topic_name};
 use crate::config::{BrokerConfig, LogConfig};
@@ -39,7 +41,8 @@ pub struct LogManager {
     /// One log is made, or taken away, at a time.
     pub(super) changing: Mutex<()>,
     pub(super) moves: Arc<Moves>,
-    housekeeper: Mutex<Option<JoinHandle<()>>>,
+    pub(super) recoveries: Arc<Recoveries>,
+    housekeepers: Mutex<Vec<JoinHandle<()>>>,
     pub(super) cleaner: Cleaner,
 }
 
@@ -54,6 +57,15 @@ pub struct LogDirDescription {
     pub logs: Vec<Arc<Log>>,
     /// Copies of replicas that are being moved here.
     pub futures: Vec<Arc<Log>>,
+    pub unready: Vec<UnreadyLog>,
+}
+
+/// A log that is not loaded yet, or cannot be.
+#[derive(Clone)]
+pub struct UnreadyLog {
+    pub partition: TopicPartition,
+    pub is_future: bool,
+    pub size_bytes: u64,
 }
 
 impl LogManager {
@@ -62,10 +74,21 @@ impl LogManager {
         config: &BrokerConfig,
         topic_config: &(dyn Fn(&str) -> LogConfig + Sync),
     ) -> Result<Arc<LogManager>, LogError> {
-        let background = Arc::new(Background::default());
+        let manager = LogManager::open_early(config, topic_config)?;
+        manager.recover_all();
+        Ok(manager)
+    }
+
+    /// As [`LogManager::open`], but the logs that take long to recover are left to [`LogManager::start_background`]; until then
+    /// they are unready.
+    pub fn open_early(
+        config: &BrokerConfig,
+        topic_config: &(dyn Fn(&str) -> LogConfig + Sync),
+    ) -> Result<Arc<LogManager>, LogError> {
+        let (background, pace) = (Arc::new(Background::default()), Arc::new(Pace::default()));
         let mut opened = Vec::new();
         for path in &config.log_dirs {
-            match open_dir(path, config, topic_config, &background) {
+            match open_dir(path, config, topic_config, &background, &pace) {
                 Ok(dir) => opened.push(dir),
                 // A disk that does not work stands alone, as long as another one does.
                 Err(error @ LogError::Storage { .. }) if config.log_dirs.len() > 1 => {
@@ -83,15 +106,21 @@ impl LogManager {
         let found: Vec<FoundLog> = opened.into_iter().flat_map(|opened| opened.found).collect();
         // Nothing is refused for its looks from here on, so the marker has served.
         dirs.iter().try_for_each(remove_marker)?;
-        let LoadedLogs { logs, futures, superseded } = load_in_parallel(found, &background, config)?;
+        let (at_once, later) = split(found);
+        let LoadedLogs { logs, futures, superseded, refused } = load_in_parallel(at_once, &background, config)?;
+        pace.limit(config.log_recovery_io_max_bytes_per_second);
+        let threads = config.num_recovery_threads_per_data_dir;
+        let copied: Vec<TopicPartition> = futures.keys().cloned().collect();
+        let recoveries = Recoveries::new(later, refused, futures, pace, Arc::clone(&background), threads);
         let manager = Arc::new(LogManager {
             dirs,
             logs: RwLock::new(logs),
-            moves: Arc::new(Moves::new(futures)),
+            moves: Arc::default(),
+            recoveries: Arc::new(recoveries),
             background,
             config: config.clone(),
             changing: Mutex::new(()),
-            housekeeper: Mutex::new(None),
+            housekeepers: Mutex::default(),
             cleaner: Cleaner::default(),
         });
         for dir in manager.dirs.iter().filter(|dir| dir.has_stale_checkpoints() && !dir.is_offline()) {
@@ -101,6 +130,12 @@ impl LogManager {
             tracing::warn!(dir = %log.dir().display(), "a move ended here, and this is what it left behind: it goes");
             log.set_closed();
             manager.remove_directory(&log.dir(), &log.log_dir(), log.topic_partition(), &log.config())?;
+        }
+        for partition in copied {
+            manager.match_future(&partition);
+            if manager.log(&partition).is_none() && manager.unready(&partition).is_none() {
+                tracing::warn!(%partition, "copy of a replica that is not here: it is left as it is");
+            }
         }
         Ok(manager)
     }
@@ -121,6 +156,7 @@ impl LogManager {
         config: LogConfig,
     ) -> Result<Arc<Log>, LogError> {
         let _changing = self.changing.lock();
+        self.recoveries.check_ready(partition)?;
         let log = match self.log(partition) {
             Some(log) => log,
             None => self.make(partition, config)?,
@@ -153,8 +189,10 @@ impl LogManager {
     }
 
     fn emptiest_dir(&self) -> Result<Arc<LogDir>, LogError> {
-        let logs = self.logs.read();
-        let count = |dir: &Arc<LogDir>| logs.values().filter(|log| Arc::ptr_eq(&log.log_dir(), dir)).count();
+        let count = |dir: &Arc<LogDir>| {
+            let unready = self.recoveries.in_dir(dir, |_| Some(())).len();
+            unready + self.logs.read().values().filter(|log| Arc::ptr_eq(&log.log_dir(), dir)).count()
+        };
         match self.dirs.as_slice() {
             [only] => only.check_online().map(|()| Arc::clone(only)),
             dirs => {
@@ -167,7 +205,11 @@ impl LogManager {
     /// Takes the log away; its files go after `file.delete.delay.ms`.
     pub fn delete(&self, partition: &TopicPartition) -> Result<(), LogError> {
         let _changing = self.changing.lock();
+        let unready = self.recoveries.take_out(partition);
         self.drop_future(partition);
+        for found in unready {
+            self.remove_directory(&found.path, &found.dir, partition, &found.options.config)?;
+        }
         let Some(log) = self.logs.write().remove(partition) else { return Ok(()) };
         log.set_closed();
         self.remove_directory(&log.dir(), &log.log_dir(), partition, &log.config())
@@ -207,11 +249,14 @@ impl LogManager {
     }
 
     pub fn dirs(&self) -> Vec<LogDirDescription> {
+        // Those first: what is ready meanwhile is among the others.
+        let unready: Vec<Vec<UnreadyLog>> = self.dirs.iter().map(|dir| self.unready_in(dir)).collect();
         let logs = self.logs.read();
         let futures = self.moves.futures();
         self.dirs
             .iter()
-            .map(|dir| {
+            .zip(unready)
+            .map(|(dir, unready)| {
                 let space = rustix::fs::statvfs(dir.path()).ok();
                 let bytes = |blocks: u64, size: u64| i64::try_from(blocks.saturating_mul(size)).unwrap_or(i64::MAX);
                 LogDirDescription {
@@ -221,8 +266,16 @@ impl LogManager {
                     usable_bytes: space.as_ref().map_or(-1, |space| bytes(space.f_bavail, space.f_frsize)),
                     logs: logs.values().filter(|log| Arc::ptr_eq(&log.log_dir(), dir)).cloned().collect(),
                     futures: futures.iter().filter(|log| Arc::ptr_eq(&log.log_dir(), dir)).cloned().collect(),
+                    unready,
                 }
             })
+            .collect()
+    }
+
+    fn unready_in(&self, dir: &Arc<LogDir>) -> Vec<UnreadyLog> {
+        let found = self.recoveries.in_dir(dir, |found| Some(found.size_bytes())).into_iter();
+        found
+            .map(|(key, size_bytes)| UnreadyLog { partition: key.partition, is_future: key.is_future, size_bytes })
             .collect()
     }
 
@@ -244,27 +297,29 @@ impl LogManager {
         (!is_left).then(|| LogError::AllDirectoriesFailed { reasons: reasons.join("; ") })
     }
 
+    pub fn failed_dirs(&self) -> Vec<PathBuf> {
+        self.dirs.iter().filter(|dir| dir.is_offline()).map(|dir| dir.path().to_owned()).collect()
+    }
+
     pub fn has_offline_dirs(&self) -> bool {
         self.dirs.iter().any(|dir| dir.is_offline())
     }
 
-    /// Starts the threads that do what is not part of any request: housekeeping, and compaction.
+    /// Starts the threads that do what is not part of any request: recovery, housekeeping, moves, and compaction.
     pub fn start_background(self: &Arc<LogManager>) -> io::Result<()> {
-        let manager = Arc::downgrade(self);
-        let background = Arc::clone(&self.background);
-        let thread = std::thread::Builder::new().name("log-housekeeping".into());
-        let handle = thread.spawn(move || super::housekeeping::run(&manager, &background))?;
-        *self.housekeeper.lock() = Some(handle);
+        self.start_recovery()?;
+        self.housekeepers.lock().extend(super::housekeeping::start(self)?);
         self.moves.start(self)?;
         self.cleaner.start(self)
     }
 
     /// Closes every log, writes the checkpoints, and marks each directory that was left in order.
     pub fn shutdown(&self) {
+        self.recoveries.stop();
         self.moves.stop();
         self.cleaner.stop();
         self.background.stop();
-        if let Some(housekeeper) = self.housekeeper.lock().take() {
+        for housekeeper in self.housekeepers.lock().drain(..) {
             // It cannot fail but by a panic, which is reported already.
             let _ = housekeeper.join();
         }
@@ -323,17 +378,19 @@ impl LogManager {
     }
 
     pub(super) fn write_high_watermarks(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
-        dir.checkpoint(names::HIGH_WATERMARKS, self.offsets(dir, |log| Some(log.high_watermark())))
+        let offsets = self.offsets(dir, |log| Some(log.high_watermark()), |unready| Some(unready.high_watermark));
+        dir.checkpoint(names::HIGH_WATERMARKS, offsets)
     }
 
     pub(super) fn write_recovery_points(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
-        dir.checkpoint(names::RECOVERY_POINTS, self.offsets(dir, |log| Some(log.recovery_point())))
+        let offsets = self.offsets(dir, |log| Some(log.recovery_point()), |unready| Some(unready.recovery_point));
+        dir.checkpoint(names::RECOVERY_POINTS, offsets)
     }
 
     /// Only of logs that were cleaned; the file is made with the first of them.
     pub(super) fn write_cleaner_offsets(&self, dir: &Arc<LogDir>) -> Result<(), LogError> {
-        let cleaned = |log: &Log| Some(log.cleaning.offset()).filter(|offset| *offset > 0);
-        let offsets = self.offsets(dir, cleaned);
+        let known = |offset: i64| Some(offset).filter(|offset| *offset > 0);
+        let offsets = self.offsets(dir, |log| known(log.cleaning.offset()), |unready| known(unready.cleaned_offset));
         if offsets.is_empty() && !dir.path().join(names::CLEANER_OFFSETS).exists() {
             return Ok(());
         }
@@ -346,11 +403,24 @@ impl LogManager {
             let start = log.log_start_offset();
             (start > log.first_segment_base()).then_some(start)
         };
-        dir.checkpoint(names::LOG_START_OFFSETS, self.offsets(dir, inside))
+        let before = |unready: &LoadOptions| Some(unready.log_start).filter(|offset| *offset > 0);
+        dir.checkpoint(names::LOG_START_OFFSETS, self.offsets(dir, inside, before))
     }
 
-    fn offsets(&self, dir: &Arc<LogDir>, of: impl Fn(&Log) -> Option<i64>) -> Vec<(TopicPartition, i64)> {
-        let here = self.logs_in(dir);
-        here.iter().filter_map(|log| Some((log.topic_partition().clone(), of(log)?))).collect()
+    fn offsets(
+        &self,
+        dir: &Arc<LogDir>,
+        of: impl Fn(&Log) -> Option<i64>,
+        of_unready: impl Fn(&LoadOptions) -> Option<i64>,
+    ) -> Vec<(TopicPartition, i64)> {
+        // What becomes ready meanwhile is in both, and is what it is now.
+        let mut offsets: HashMap<_, _> = self.recoveries.checkpointed(dir, of_unready).into_iter().collect();
+        for log in self.logs_in(dir) {
+            match of(&log) {
+                Some(offset) => offsets.insert(log.topic_partition().clone(), offset),
+                None => offsets.remove(log.topic_partition()),
+            };
+        }
+        offsets.into_iter().collect()
     }
 }

@@ -5,13 +5,13 @@
 //! its place when nothing is missing. A start finds it again and goes on.
 //!
 //! Invariant: the future log is a prefix of the current one, but for what lies below its start; the current log alone counts until
-//! the other is complete and on the disk. One thread carries out all moves, a chunk of each in turn.
+//! the other is complete and on the disk. `num.replica.alter.log.dirs.threads` carry out the moves, a chunk of each in turn.
 
 mod mover;
 mod takeover;
 
 pub(super) use mover::Moves;
-pub(super) use takeover::{are_equal, reconcile};
+pub(super) use takeover::{is_superseded_by, reconcile};
 
 use super::background::Removal;
 use super::disk;
@@ -44,6 +44,7 @@ impl LogManager {
     pub fn move_to(&self, partition: &TopicPartition, path: &Path) -> Result<(), LogError> {
         let dir = self.online_dir(path)?;
         let _changing = self.changing.lock();
+        self.recoveries.check_ready(partition)?;
         let Some(log) = self.log(partition) else {
             self.moves.preferred.lock().insert(partition.clone(), path.to_owned());
             return Err(LogError::NoReplica(partition.clone()));
@@ -90,7 +91,8 @@ impl LogManager {
 
     /// Ends a move, if there is one; what was copied is removed. With `changing` held.
     pub(super) fn drop_future(&self, partition: &TopicPartition) {
-        let Some(future) = self.moves.futures.write().remove(partition) else { return };
+        let moved = self.moves.futures.write().remove(partition);
+        let Some(future) = moved.or_else(|| self.recoveries.take_future(partition)) else { return };
         future.set_closed();
         if let Err(error) = self.remove_directory(&future.dir(), &future.log_dir(), partition, &future.config()) {
             tracing::warn!(%partition, %error, "what was copied of a replica cannot be removed");
@@ -117,6 +119,7 @@ impl LogManager {
         let is_here = |log: &&Arc<Log>| Arc::ptr_eq(&log.log_dir(), dir);
         let mut here: Vec<Arc<Log>> = self.logs.read().values().filter(is_here).cloned().collect();
         here.extend(self.moves.futures.read().values().filter(is_here).cloned());
+        here.extend(self.recoveries.waiting_futures().into_iter().filter(|log| is_here(&log)));
         here
     }
 }

@@ -10,7 +10,8 @@ use super::error::{AtPath, LogError};
 use super::load::LoadOptions;
 use super::log_dir::LogDir;
 use super::names::{self, DirectoryKind, parse_directory_name};
-use super::open::FoundLog;
+use super::open::{FoundLog, LogKey};
+use super::progress::{Pace, Progress};
 use crate::base::TopicPartition;
 use crate::base::time::{monotonic_ms, wall_ms};
 use crate::config::{BrokerConfig, LogConfig};
@@ -66,6 +67,7 @@ pub(super) fn open_dir(
     config: &BrokerConfig,
     topic_config: &(dyn Fn(&str) -> LogConfig + Sync),
     background: &Background,
+    pace: &Arc<Pace>,
 ) -> Result<OpenedDir, LogError> {
     fs::create_dir_all(path).at(path)?;
     let lock = DirLock::acquire(path)?;
@@ -80,7 +82,6 @@ pub(super) fn open_dir(
     let now_ms = wall_ms();
     let offset = |map: &BTreeMap<TopicPartition, i64>, log: &TopicPartition| map.get(log).copied().unwrap_or(0).max(0);
     let found = partitions.into_iter().map(|(partition, path, is_future)| FoundLog {
-        is_future,
         dir: Arc::clone(&dir),
         path,
         options: LoadOptions {
@@ -92,8 +93,9 @@ pub(super) fn open_dir(
             cleaned_offset: offset(&checkpoints.cleaned_offsets, &partition),
             producer_expiration_ms: config.producer_id_expiration_ms,
             now_ms,
+            progress: Arc::new(Progress::new(Arc::clone(pace))),
         },
-        partition,
+        key: LogKey { partition, is_future },
     });
     Ok(OpenedDir { found: found.collect(), dir: Arc::clone(&dir) })
 }

@@ -8,6 +8,7 @@ use super::marker::read_marker;
 use super::offset_index::OffsetEntry;
 use super::partition::Log;
 use super::producer_state::{AppendOrigin, ProducerStates, ProducerUpdate};
+use super::progress::Progress;
 use super::scan::{BatchAt, Scanner, Step};
 use super::segment::Segment;
 use super::split;
@@ -127,6 +128,7 @@ pub(super) fn recover_segment(
     next_base: Option<i64>,
     replay: &mut Replay<'_>,
     index_interval_bytes: i32,
+    progress: &Progress,
 ) -> Result<Recovered, LogError> {
     let path = segment.path();
     let file = segment.scan_file().at(path)?;
@@ -169,6 +171,7 @@ pub(super) fn recover_segment(
                     segment.transaction_index.push(&aborted).at(path)?;
                 }
                 next_offset = batch.last_offset + 1;
+                progress.read(path, batch.size)?;
                 continue;
             }
         };
@@ -181,6 +184,7 @@ pub(super) fn recover_segment(
     if next_base.is_some() {
         segment.flush_indexes().at(path)?;
     }
+    progress.segment_done();
     if let Some(next) = next_base.filter(|next| next_offset < *next && gap.is_none() && damage.is_none()) {
         gap = Some(Gap { position: size, from: next_offset, to: next });
     }

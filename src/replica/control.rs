@@ -25,17 +25,19 @@ const EPOCH_DURING_DELETE: i32 = -2;
 const EPOCH_UNKNOWN: i32 = -1;
 
 /// What became of one partition of a LeaderAndIsr request.
-enum Outcome {
+pub(super) enum Outcome {
     /// The state was taken.
     Taken(Arc<Partition>, Role),
     /// The state is older than ours, and needs no answer.
     Skipped,
+    /// Kept until the log is recovered.
+    Awaited,
     Refused(ErrorCode),
 }
 
 /// What a broker is to a partition from now on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     Leader,
     Follower,
     /// It led until now and is about to stop: the controller has taken it out of the ISR and lets it in no more, so that fetching would
@@ -75,6 +77,7 @@ impl ReplicaManager {
                         told.push((partition, role));
                         ErrorCode::None
                     }
+                    Outcome::Awaited => ErrorCode::None,
                     Outcome::Skipped => continue,
                     Outcome::Refused(code) => code,
                 };
@@ -85,6 +88,12 @@ impl ReplicaManager {
             }
             answer.push(LeaderAndIsrTopicError::default().with_topic_id(topic.topic_id).with_partition_errors(errors));
         }
+        self.settle(added, told);
+        LeaderAndIsrResponse::default().with_topics(answer)
+    }
+
+    /// Puts new partitions in their place, and tells everybody who leads what was taken.
+    pub(super) fn settle(&self, added: Vec<Arc<Partition>>, told: Vec<(Arc<Partition>, Role)>) {
         self.insert(added);
         self.follow(&told);
         for (partition, role) in told {
@@ -95,7 +104,6 @@ impl ReplicaManager {
                 Role::Follower | Role::Leaving => listener.on_resigned(topic_partition),
             });
         }
-        LeaderAndIsrResponse::default().with_topics(answer)
     }
 
     /// Topics whose settings are needed: a leader that moves must not wait for ZooKeeper, which may be what has just failed.
@@ -131,7 +139,7 @@ impl ReplicaManager {
         }
     }
 
-    fn take(
+    pub(super) fn take(
         &self,
         topic: &Arc<str>,
         id: TopicId,
@@ -149,20 +157,19 @@ impl ReplicaManager {
                 return Outcome::Refused(ErrorCode::InconsistentTopicId);
             }
             let current = partition.leadership();
-            if state.leader_epoch < current.leader_epoch.0 {
-                return Outcome::Refused(ErrorCode::StaleControllerEpoch);
+            if state.leader_epoch == current.leader_epoch.0 && partition.log().topic_id().is_none() && !id.is_zero() {
+                return match partition.log().set_topic_id(id) {
+                    Ok(()) => Outcome::Refused(ErrorCode::None),
+                    Err(error) => self.storage_error(partition.topic_partition(), &error),
+                };
             }
-            if state.leader_epoch == current.leader_epoch.0 {
-                if partition.log().topic_id().is_none() && !id.is_zero() {
-                    return match partition.log().set_topic_id(id) {
-                        Ok(()) => Outcome::Refused(ErrorCode::None),
-                        Err(error) => self.storage_error(partition.topic_partition(), &error),
-                    };
-                }
-                return Outcome::Refused(ErrorCode::StaleControllerEpoch);
+            if let Some(outcome) = judge(current.leader_epoch, current.partition_epoch, state) {
+                return outcome;
             }
-            if state.partition_epoch < current.partition_epoch.0 {
-                return Outcome::Skipped;
+        } else {
+            let topic_partition = TopicPartition::new(topic.clone(), state.partition_index);
+            if let Some(outcome) = self.take_unready(&topic_partition, id, state) {
+                return outcome;
             }
         }
         if !state.replicas.iter().any(|replica| replica.0 == self.local.0) {
@@ -278,15 +285,17 @@ impl ReplicaManager {
 
     fn stop(&self, topic: &StopReplicaTopicState, state: &StopReplicaPartitionState) -> ErrorCode {
         let topic_partition = TopicPartition::new(&*topic.topic_name.0, state.partition_index);
+        let is_always = state.leader_epoch == EPOCH_UNKNOWN || state.leader_epoch == EPOCH_DURING_DELETE;
         if let Some(partition) = self.hosted(&topic_partition.topic, topic_partition.partition) {
-            let always = state.leader_epoch == EPOCH_UNKNOWN || state.leader_epoch == EPOCH_DURING_DELETE;
-            if !always && state.leader_epoch < partition.leader_epoch().0 {
+            if !is_always && state.leader_epoch < partition.leader_epoch().0 {
                 return ErrorCode::FencedLeaderEpoch;
             }
             self.fetchers.stop([&topic_partition]);
             self.remove(&topic_partition.topic, topic_partition.partition);
             partition.retire();
             self.tell(|listener| listener.on_resigned(&topic_partition));
+        } else if !self.forget_awaited(&topic_partition, |known| is_always || state.leader_epoch >= known) {
+            return ErrorCode::FencedLeaderEpoch;
         }
         if !state.delete_partition {
             return ErrorCode::None;
@@ -299,6 +308,18 @@ impl ReplicaManager {
             }
         }
     }
+}
+
+/// What becomes of a word of the controller by its epochs; `None`: it is news.
+pub(super) fn judge(
+    leader_epoch: LeaderEpoch,
+    partition_epoch: PartitionEpoch,
+    state: &LeaderAndIsrPartitionState,
+) -> Option<Outcome> {
+    if state.leader_epoch <= leader_epoch.0 {
+        return Some(Outcome::Refused(ErrorCode::StaleControllerEpoch));
+    }
+    (state.partition_epoch < partition_epoch.0).then_some(Outcome::Skipped)
 }
 
 fn ids(ids: &[messages::BrokerId]) -> Vec<BrokerId> {

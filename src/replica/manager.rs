@@ -1,6 +1,7 @@
 //! All partitions of this broker (class `ReplicaManager`), and who is told when their leadership changes.
 
 use super::alter_partition::{IsrQueue, PartitionAlterer};
+use super::awaited::Awaited;
 use super::error::ReplicaError;
 use super::fetcher::{FetcherManager, FetcherSettings, Leaders};
 use super::metadata_cache::MetadataCache;
@@ -61,6 +62,8 @@ pub struct ReplicaManager {
     pub(super) selector: ReplicaSelector,
     /// Highest controller epoch seen: requests of older controllers are refused. The lock serialises control requests.
     pub(super) control: tokio::sync::Mutex<ControllerEpoch>,
+    /// Partitions whose logs are still being recovered.
+    pub(super) awaited: Mutex<HashMap<TopicPartition, Awaited>>,
     isr_queue: Arc<IsrQueue>,
     is_stopping: AtomicBool,
     partitions: ArcSwap<Partitions>,
@@ -101,6 +104,7 @@ impl ReplicaManager {
             follower_quota,
             selector: replication.selector,
             control: tokio::sync::Mutex::new(ControllerEpoch(0)),
+            awaited: Mutex::default(),
             isr_queue,
             is_stopping: AtomicBool::new(false),
             partitions: ArcSwap::default(),
@@ -110,11 +114,12 @@ impl ReplicaManager {
     }
 
     /// Starts what runs beside requests, on the current runtime: proposals to the controller, the look for followers that fall
-    /// behind. `on_dir_failure` hears of log directories that fail, after their partitions were taken out of use.
+    /// behind, the logs that come to the end of their recovery. `on_dir_failure` hears of log directories that fail, after their
+    /// partitions were taken out of use, and of logs that cannot be recovered.
     pub fn start(
         self: &Arc<ReplicaManager>,
         alterer: Arc<dyn PartitionAlterer>,
-        on_dir_failure: impl Fn() + Send + 'static,
+        on_dir_failure: impl Fn() + Send + Sync + 'static,
     ) {
         tokio::spawn(self.isr_queue.clone().run(alterer, Arc::downgrade(self)));
         let replicas = Arc::downgrade(self);
@@ -126,11 +131,13 @@ impl ReplicaManager {
                 replicas.all().iter().for_each(|partition| partition.shrink_isr());
             }
         });
+        let on_dir_failure: Arc<dyn Fn() + Send + Sync> = Arc::new(on_dir_failure);
+        self.follow_recovery(on_dir_failure.clone());
         self.follow_log_dirs(on_dir_failure);
     }
 
     /// Takes the partitions of a log directory out of use when the directory fails. The others go on.
-    fn follow_log_dirs(self: &Arc<ReplicaManager>, on_dir_failure: impl Fn() + Send + 'static) {
+    fn follow_log_dirs(self: &Arc<ReplicaManager>, on_dir_failure: Arc<dyn Fn() + Send + Sync>) {
         let replicas = Arc::downgrade(self);
         let (failed, mut failures) = tokio::sync::mpsc::unbounded_channel();
         self.logs.on_dir_failure(move || {
@@ -210,6 +217,7 @@ impl ReplicaManager {
         }
         match self.metadata.image().partition(topic, partition) {
             Some(_) => Err(ReplicaError::NotLeader),
+            None if self.is_awaited(topic, partition) => Err(ReplicaError::NotLeader),
             None => Err(ReplicaError::UnknownPartition),
         }
     }

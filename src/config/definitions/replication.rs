@@ -8,7 +8,7 @@ pub(super) static REPLICATION: &[Property] = properties! {
         "Samples kept for the quota on moves between directories."
     "alter.log.dirs.replication.quota.window.size.seconds" Int = "1", AtLeast(1), Low, ReadOnly, Ignored;
         "Length of a sample for the quota on moves between directories."
-    "num.replica.alter.log.dirs.threads" Int = null, Any, High, ReadOnly, Ignored;
+    "num.replica.alter.log.dirs.threads" Int = null, Any, High, ReadOnly, Acts;
         "Threads that move replicas between directories."
     "num.replica.fetchers" Int = "1", Any, High, ClusterWide, Acts;
         "Connections to each leader that this broker follows."

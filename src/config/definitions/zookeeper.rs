@@ -46,7 +46,7 @@ pub(super) static ZOOKEEPER: &[Property] = properties! {
         "Format of the truststore for ZooKeeper."
 };
 
-/// What Ottla adds to Kafka's properties.
+/// What Ottla adds to Kafka's properties of ZooKeeper.
 pub(super) static EMBEDDED: &[Property] = properties! {
     "zookeeper.embedded.port" Int = "2181", Between(0, 65535), High, ReadOnly, Acts;
         "Port of the ZooKeeper server inside; 0 takes a free one."

@@ -5,6 +5,7 @@ use super::model::{Batch, Model, Record};
 use super::world::{World, partition};
 use crate::base::{LeaderEpoch, ProducerEpoch, ProducerId};
 use crate::config::{CleanupPolicy, LogConfig};
+use crate::log::background::Lane;
 use crate::log::{AppendOrigin, Log, LogError};
 use crate::record::{BatchBuilder, BatchHeader, Compression, EndTxnMarker, ValidatedBatch, ValidatedRecords};
 use proptest::prelude::*;
@@ -294,11 +295,10 @@ pub fn apply(world: &mut World, op: &Op) -> Result<(), String> {
         }
         Op::Checkpoint { what } => checkpoint(world, *what)?,
         Op::Housekeep => {
-            let work = log.background.take(i64::MAX);
-            for (log, offset) in work.flushes {
+            for (log, offset) in log.background.take(Lane::Flush, i64::MAX).flushes {
                 log.upgrade().map_or(Ok(()), |log| log.flush_to(offset)).map_err(|error| error.to_string())?;
             }
-            for path in work.removals {
+            for path in log.background.take(Lane::Removal, i64::MAX).removals {
                 let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
             }
         }

@@ -67,9 +67,9 @@ impl Log {
         }
     }
 
-    /// Goes on with the files of `future`, which are renamed to what they are now. Gives the place that was left; `None` if not
-    /// everything was copied.
-    fn take_over(&self, future: &Log) -> Result<Option<Arc<Place>>, LogError> {
+    /// Goes on with the files of `future`, which are renamed to what they are now, and has `retire` take the old ones away before
+    /// anything is appended. Gives the place that was left; `None` if not everything was copied.
+    fn take_over(&self, future: &Log, retire: impl FnOnce(&Place)) -> Result<Option<Arc<Place>>, LogError> {
         let mut writer = self.writer.lock();
         self.check_usable()?;
         if !self.copy_rest_to(future)? {
@@ -82,6 +82,7 @@ impl Log {
         let log_dir = future.log_dir();
         let dir = log_dir.path().join(self.topic_partition.to_string());
         let failed = |error| log_dir.failed(&future.dir(), error);
+        // A crash between this and the old directory's end leaves both: see [`is_superseded_by`].
         disk::rename(&future.dir(), &dir).and_then(|()| sync_directory(log_dir.path())).map_err(failed)?;
         let old = future.segments.load_full();
         let segments: Vec<_> =
@@ -97,6 +98,7 @@ impl Log {
         self.cleaning.moved();
         self.topic_id.lock().is_synced = false;
         let left = self.place.swap(Arc::new(Place { dir, log_dir }));
+        retire(&left);
         // The copy knows only epochs that have records. What cannot be written now is written with the next append, or at the end.
         if let Err(error) = self.write_epochs(Durability::Written) {
             tracing::warn!(partition = %self.topic_partition, %error, "leader epochs are not on file yet");
@@ -114,12 +116,14 @@ impl LogManager {
         if !is_same(self.log(partition), current) || !is_same(self.future(partition), future) {
             return Ok(());
         }
-        let Some(left) = current.take_over(future)? else { return Ok(()) };
+        let retire = |left: &Place| {
+            if let Err(error) = self.remove_directory(&left.dir, &left.log_dir, partition, &current.config()) {
+                tracing::error!(%partition, %error, "the old files of a moved replica cannot be removed");
+            }
+        };
+        let Some(left) = current.take_over(future, retire)? else { return Ok(()) };
         self.moves.futures.write().remove(partition);
         tracing::info!(%partition, from = %left.log_dir.path().display(), to = %current.log_dir().path().display(), "replica is moved");
-        if let Err(error) = self.remove_directory(&left.dir, &left.log_dir, partition, &current.config()) {
-            tracing::error!(%partition, %error, "the old files of a moved replica cannot be removed");
-        }
         for dir in [&current.log_dir(), &left.log_dir] {
             if !dir.is_offline() {
                 self.write_checkpoints(dir)?;
@@ -155,11 +159,40 @@ fn cut(future: &Log, offset: i64) -> Result<(), LogError> {
     future.truncate_to(offset)
 }
 
-/// Whether two logs of one partition hold the same: a crash between the last two steps of a move leaves both.
-pub(in crate::log) fn are_equal(one: &Log, other: &Log) -> bool {
-    one.log_end_offset() == other.log_end_offset()
-        && one.log_end_offset() > 0
-        && one.latest_epoch() == other.latest_epoch()
-        && one.topic_id().is_some()
-        && one.topic_id() == other.topic_id()
+/// Whether `old` is what the last steps of a move left behind, and `new` what it moved to. Without a crash of the machine they are
+/// equal; with one the old log may have lost what was not on the disk yet, while the new one was synced before it got its name.
+/// What cannot be read supersedes nothing.
+pub(in crate::log) fn is_superseded_by(old: &Log, new: &Log) -> bool {
+    supersede(old, new).unwrap_or_else(|error| {
+        tracing::error!(partition = %old.topic_partition(), %error, "two logs cannot be compared");
+        false
+    })
+}
+
+fn supersede(old: &Log, new: &Log) -> Result<bool, LogError> {
+    let end = old.log_end_offset();
+    if old.topic_id().is_none() || old.topic_id() != new.topic_id() || end > new.log_end_offset() {
+        return Ok(false);
+    }
+    // One offset and leader epoch, one batch: what is before it is the same as well.
+    let is_trimmed = end <= new.log_start_offset();
+    let is_prefix = is_trimmed || last_batch(old, end)? == last_batch(new, end)?;
+    if is_prefix {
+        // What only the old directory's checkpoints said.
+        new.raise_high_watermark(old.high_watermark());
+        let start = old.log_start_offset().min(new.high_watermark());
+        if start > new.log_start_offset() {
+            new.increment_log_start_offset(start)?;
+        }
+    }
+    Ok(is_prefix)
+}
+
+/// Bytes of the batch that ends at `end`; nothing if the log holds nothing before.
+fn last_batch(log: &Log, end: i64) -> Result<Vec<u8>, LogError> {
+    if log.log_start_offset() >= end {
+        return Ok(Vec::new());
+    }
+    let bytes = log.read_bytes(end - 1, 1, end, true)?;
+    Ok(bytes.to_vec())
 }
