@@ -23,7 +23,7 @@ pub use remote::{RemoteLeaders, RemoteSettings};
 
 use super::error::ReplicaError;
 use super::partition::{Followed, Partition};
-use crate::base::{BrokerId, ErrorCode, LeaderEpoch, TopicId, TopicPartition};
+use crate::base::{BrokerId, ErrorCode, LeaderEpoch, Millis, TopicId, TopicPartition};
 use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
@@ -51,6 +51,8 @@ pub struct LeaderFetch {
     /// Those that are new or have changed, in an incremental fetch; else all.
     pub wants: Vec<FetchWant>,
     pub forgotten: Vec<(TopicPartition, TopicId)>,
+    /// The leader should answer by then, with records or without: a partition that is not asked for now is due.
+    pub wait_ms_max: Option<Millis>,
 }
 
 #[derive(Clone, Debug)]

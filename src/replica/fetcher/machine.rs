@@ -153,20 +153,26 @@ impl FetcherMachine {
         let fetching = self.partitions.iter().filter(|(_, followed)| may_fetch(followed));
         let wants: BTreeMap<_, _> =
             fetching.map(|(partition, followed)| (partition.clone(), want(partition, followed))).collect();
-        if wants.is_empty() {
-            return Work::Idle { until_ms: self.next_time(now_ms) };
-        }
         self.asked = wants.iter().map(|(name, want)| (name.clone(), (want.leader_epoch, want.offset))).collect();
-        Work::Fetch(self.session.next(wants))
+        let until_ms = self.next_time(now_ms);
+        if wants.is_empty() {
+            return Work::Idle { until_ms };
+        }
+        // A partition that is refused until its new leader has heard of it must not wait for records of the others.
+        let wait_ms_max = until_ms.map(|until_ms| (until_ms - now_ms).max(1));
+        Work::Fetch(LeaderFetch { wait_ms_max, ..self.session.next(wants) })
     }
 
-    /// When a partition that waits may go on. One that is ready and was not fetched is throttled.
+    /// When a partition that is not asked for may go on. One that is ready and is not asked for is throttled.
     fn next_time(&self, now_ms: Millis) -> Option<Millis> {
         let time = |followed: &Followed| match followed.not_before_ms {
             ready_ms if ready_ms <= now_ms => now_ms + THROTTLE_CHECK_MS,
             later_ms => later_ms,
         };
-        self.partitions.values().filter(|followed| followed.phase != Phase::Parked).map(time).min()
+        let waits = |(partition, followed): &(&TopicPartition, &Followed)| {
+            followed.phase != Phase::Parked && !self.asked.contains_key(*partition)
+        };
+        self.partitions.iter().filter(waits).map(|(_, followed)| time(followed)).min()
     }
 
     fn truncate_without_epochs(&mut self, now_ms: Millis) {

@@ -108,7 +108,10 @@ impl RemoteLeader {
             replica_id: settings.local,
             replica_epoch: BrokerEpoch(settings.broker_epoch.load(Ordering::SeqCst)),
             cluster_id: None,
-            max_wait_ms: settings.max_wait_ms,
+            max_wait_ms: match fetch.wait_ms_max {
+                Some(wait_ms) => i64::from(settings.max_wait_ms).min(wait_ms) as i32,
+                None => settings.max_wait_ms,
+            },
             min_bytes: settings.min_bytes,
             max_bytes: settings.max_bytes,
             isolation_level: 0,

@@ -329,3 +329,18 @@ fn throttled_replicas_wait_unless_they_are_in_sync() {
     answered(&mut machine, answer(85, 100));
     assert_eq!(asked(&machine.next(0, true)), Some((100, 9)));
 }
+
+#[test]
+fn a_refused_partition_does_not_wait_for_records_of_the_others() {
+    let (refused, other) = (Fake::new(&[(3, 0)], 10, 8), Fake::new(&[(3, 0)], 10, 8));
+    let mut machine = following(&refused);
+    machine.add(TopicPartition::new("t", 1), TopicId::random(), LeaderEpoch(9), other);
+    exchange(&mut machine, 0, error(ErrorCode::NotLeaderOrFollower));
+    let wait_ms_max = |machine: &mut FetcherMachine, now_ms| match machine.next(now_ms, false) {
+        Work::Fetch(fetch) => fetch.wait_ms_max,
+        work => panic!("{work:?}"),
+    };
+    assert_eq!(wait_ms_max(&mut machine, 0), Some(FIRST));
+    assert_eq!(wait_ms_max(&mut machine, 3), Some(FIRST - 3));
+    assert_eq!(wait_ms_max(&mut machine, FIRST), None, "both are asked for");
+}

@@ -31,7 +31,14 @@ impl FetchSession {
         if self.epoch == INITIAL_EPOCH {
             let all = wants.values().cloned().collect();
             self.sent = wants;
-            return LeaderFetch { session_id, session_epoch, by_id, wants: all, forgotten: Vec::new() };
+            return LeaderFetch {
+                session_id,
+                session_epoch,
+                by_id,
+                wants: all,
+                forgotten: Vec::new(),
+                wait_ms_max: None,
+            };
         }
         let mut forgotten: Vec<(TopicPartition, TopicId)> = Vec::new();
         for (partition, before) in &self.sent {
@@ -43,7 +50,7 @@ impl FetchSession {
         let is_new = |want: &&FetchWant| self.sent.get(&want.partition) != Some(*want);
         let changed = wants.values().filter(is_new).cloned().collect();
         self.sent = wants;
-        LeaderFetch { session_id, session_epoch, by_id, wants: changed, forgotten }
+        LeaderFetch { session_id, session_epoch, by_id, wants: changed, forgotten, wait_ms_max: None }
     }
 
     /// Says whether the answer can be used.
