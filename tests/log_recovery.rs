@@ -134,3 +134,23 @@ fn the_same_partition_in_two_directories_is_refused() {
     let error = LogManager::open(&broker, &|_| config()).err().unwrap();
     assert!(matches!(error, LogError::DuplicateLog { .. }), "{error}");
 }
+
+#[test]
+fn a_topic_that_is_made_again_after_a_restart_has_nothing_of_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (manager, log) = write(dir.path());
+    log.update_high_watermark(40);
+    log.increment_log_start_offset(20).unwrap();
+    manager.shutdown();
+    drop((manager, log));
+
+    let (manager, _) = open(dir.path());
+    manager.delete(&partition()).unwrap();
+    let log = manager.create(&partition(), None, config()).unwrap();
+    (0..3).for_each(|n| append(&log, n));
+    let killed = tempfile::tempdir().unwrap();
+    copy_dir(dir.path(), killed.path());
+
+    let (_manager, log) = open(killed.path());
+    assert_eq!((log.log_start_offset(), log.log_end_offset(), log.recovery_point()), (0, 6, 0));
+}

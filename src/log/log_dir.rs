@@ -118,6 +118,18 @@ impl LogDir {
         }
     }
 
+    /// What a checkpoint file held when the directory was opened. One without entries is written the first time, whatever it says.
+    pub fn loaded_checkpoint<'a>(
+        &self,
+        name: &'static str,
+        entries: impl IntoIterator<Item = (&'a TopicPartition, &'a i64)>,
+    ) {
+        let entries: Vec<_> = entries.into_iter().map(|(partition, offset)| (partition.clone(), *offset)).collect();
+        if !entries.is_empty() {
+            self.written.lock().insert(name, entries);
+        }
+    }
+
     /// Writes a checkpoint file if it would change.
     pub fn checkpoint(&self, name: &'static str, mut entries: Vec<(TopicPartition, i64)>) -> Result<(), LogError> {
         entries.sort_unstable();

@@ -50,9 +50,17 @@ impl Checkpoints {
 }
 
 impl Checkpoints {
+    fn files(&self) -> [(&'static str, &BTreeMap<TopicPartition, i64>); 4] {
+        [
+            (names::RECOVERY_POINTS, &self.recovery_points),
+            (names::LOG_START_OFFSETS, &self.log_starts),
+            (names::HIGH_WATERMARKS, &self.high_watermarks),
+            (names::CLEANER_OFFSETS, &self.cleaned_offsets),
+        ]
+    }
+
     fn names_others_than(&self, partitions: &BTreeSet<&TopicPartition>) -> bool {
-        let all = [&self.recovery_points, &self.log_starts, &self.high_watermarks, &self.cleaned_offsets];
-        all.iter().flat_map(|entries| entries.keys()).any(|partition| !partitions.contains(partition))
+        self.files().iter().flat_map(|(_, entries)| entries.keys()).any(|partition| !partitions.contains(partition))
     }
 }
 
@@ -75,6 +83,9 @@ pub(super) fn open_dir(
     let partitions = list_partitions(path, background, config)?;
     let checkpoints = Checkpoints::read(path)?;
     let dir = Arc::new(LogDir::new(path.to_path_buf(), Some(lock)));
+    for (name, entries) in checkpoints.files() {
+        dir.loaded_checkpoint(name, entries);
+    }
     if checkpoints.names_others_than(&partitions.iter().map(|(partition, ..)| partition).collect()) {
         dir.set_stale_checkpoints();
     }
