@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use steps::Step;
 use world::World;
 
-const SEEDS: u64 = 28;
+const SEEDS: u64 = 60;
 const START_MS: i64 = 1_700_000_000_000;
 
 fn run(history: &[Step], is_short_of_memory: bool, counts: &[AtomicUsize; 3]) -> Result<(), String> {

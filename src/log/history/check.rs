@@ -4,7 +4,7 @@ use super::model::{Batch, Model, Producer, Transaction};
 use super::reader::{Found, read};
 use crate::base::LeaderEpoch;
 use crate::log::{Log, ProducerEntry};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Outcome = Result<(), String>;
 
@@ -15,8 +15,11 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Ou
 pub fn check(log: &Log, model: &Model) -> Result<Vec<Found>, String> {
     same("log start and end", (log.log_start_offset(), log.log_end_offset()), (model.start, model.end))?;
     same("high watermark", log.high_watermark(), model.high_watermark)?;
-    if log.recovery_point() > model.end || log.first_segment_base() > model.start {
-        return Err(format!("recovery point {}, first segment {}", log.recovery_point(), log.first_segment_base()));
+    let first_base = log.first_segment_base();
+    // Behind a gap that is too far for one segment the log begins with the batch that follows it.
+    let is_before = model.batches.values().any(|batch| batch.last >= model.start && batch.base < first_base);
+    if log.recovery_point() > model.end || (first_base > model.start && is_before) {
+        return Err(format!("recovery point {}, first segment {first_base}", log.recovery_point()));
     }
     let (lowest, highest) = model.stable_ends();
     let stable = log.last_stable_offset();
@@ -99,9 +102,11 @@ fn check_producers(log: &Log, model: &Model) -> Outcome {
 }
 
 /// Of a producer whose batches lie below the log start a log that is read again may know nothing, or only what lies above it, or all
-/// again after a crash that forgot the log start.
+/// again after a crash that forgot the log start. If the log was once cut below a marker by which a pass of the cleaner had judged, as
+/// only an unclean election or a power cut does it, nothing need be known either of the batches that the pass took.
 pub fn forget(log: &Log, model: &mut Model) {
     let found = producers(log);
+    let taken = taken(log, model);
     let (mut expected, _) = model.replay();
     for id in found.keys() {
         // Forgotten, and known again.
@@ -112,8 +117,9 @@ pub fn forget(log: &Log, model: &mut Model) {
         if found.is_some_and(|found| is_same(found, &expected, model)) {
             continue;
         }
-        let known_from = |from: i64| {
-            let replayed = model.replay_if(|batch| batch.producer == id && batch.base >= from).0;
+        let known_from = |from: i64, untold: &BTreeSet<i64>| {
+            let is_known = |batch: &Batch| batch.producer == id && batch.base >= from && !untold.contains(&batch.base);
+            let replayed = model.replay_if(is_known).0;
             match (replayed.get(&id), found) {
                 (Some(expected), Some(found)) => is_same(found, expected, model),
                 (expected, found) => expected.is_none() && found.is_none(),
@@ -123,10 +129,27 @@ pub fn forget(log: &Log, model: &mut Model) {
         // An emptied marker does not tell its epoch.
         let is_only_marked = expected.last.is_none();
         let bases = [0].into_iter().chain(below.map(|batch| batch.base + 1)).chain(is_only_marked.then_some(i64::MAX));
-        if let Some(from) = bases.collect::<Vec<_>>().into_iter().find(|from| known_from(*from)) {
-            model.forgotten.insert(id, from);
+        let bases: Vec<i64> = bases.collect();
+        if let Some(from) = bases.iter().find(|from| known_from(**from, &model.untold)) {
+            model.forgotten.insert(id, *from);
+        } else if let Some(from) = bases.iter().find(|from| known_from(**from, &taken)) {
+            model.forgotten.insert(id, *from);
+            let of_it = taken.iter().filter(|base| model.batches[base].producer == id);
+            model.untold.extend(of_it.copied().collect::<Vec<_>>());
         }
     }
+}
+
+/// Batches that a pass took whole, if the log was cut since.
+fn taken(log: &Log, model: &Model) -> BTreeSet<i64> {
+    let mut taken = BTreeSet::new();
+    if let (true, Ok(found)) = (model.is_cut_into_clean, read(log)) {
+        let is_empty = |(_, batch): &(&i64, &Batch)| batch.records.is_empty();
+        let there: BTreeSet<i64> = found.iter().map(|found| found.batch.base).collect();
+        taken = model.batches.iter().filter(is_empty).map(|(base, _)| *base).collect();
+        taken.retain(|base| !there.contains(base));
+    }
+    taken
 }
 
 fn check_epochs(log: &Log, model: &Model) -> Outcome {

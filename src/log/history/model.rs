@@ -3,7 +3,7 @@
 //! Invariant: nothing here looks at the log. Records that compaction took are marked, when it was right to take them, and stay.
 
 use crate::config::LogConfig;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct Record {
@@ -81,8 +81,14 @@ pub struct Model {
     /// Epochs and where they begin.
     pub epochs: Vec<(i32, i64)>,
     pub now: i64,
+    /// A pass of the cleaner has judged by markers that may lie as far as this.
+    pub judged_to: i64,
+    /// The log was cut below that.
+    pub is_cut_into_clean: bool,
     /// A producer of whom batches below this offset are forgotten: nothing of him was left when the log was opened.
     pub forgotten: BTreeMap<i64, i64>,
+    /// Batches that a pass took whole, and that no snapshot tells of any more.
+    pub untold: BTreeSet<i64>,
     /// Since the log was read again, ended transactions need not hold readers of committed records back.
     pub is_reloaded: bool,
     pub config: LogConfig,
@@ -100,7 +106,10 @@ impl Model {
             leader_epoch: 0,
             epochs: Vec::new(),
             now,
+            judged_to: 0,
+            is_cut_into_clean: false,
             forgotten: BTreeMap::new(),
+            untold: BTreeSet::new(),
             is_reloaded: false,
             config,
             written: 0,
@@ -109,7 +118,10 @@ impl Model {
 
     /// Every producer that is known, and every transaction of theirs.
     pub fn replay(&self) -> (BTreeMap<i64, Producer>, Vec<Transaction>) {
-        self.replay_if(|batch| self.forgotten.get(&batch.producer).is_none_or(|from| batch.base >= *from))
+        self.replay_if(|batch| {
+            let is_forgotten = self.forgotten.get(&batch.producer).is_some_and(|from| batch.base < *from);
+            !is_forgotten && !self.untold.contains(&batch.base)
+        })
     }
 
     /// Every transaction, whoever may have forgotten it.
@@ -182,6 +194,8 @@ impl Model {
         self.epochs.retain(|(_, start)| *start < offset);
         self.end = self.end.min(offset);
         self.start = self.start.min(self.end);
+        self.is_cut_into_clean |= self.end < self.judged_to;
+        self.judged_to = self.judged_to.min(self.end);
         self.high_watermark = self.high_watermark.min(self.end);
         self.is_reloaded = true;
     }
@@ -191,8 +205,10 @@ impl Model {
         self.batches.clear();
         self.epochs.clear();
         self.forgotten.clear();
+        self.untold.clear();
         (self.start, self.end, self.high_watermark) = (offset, offset, offset);
         self.highest_start = offset;
+        (self.judged_to, self.is_cut_into_clean) = (offset, false);
     }
 
     pub fn raise_start(&mut self, start: i64) {

@@ -160,7 +160,7 @@ pub fn config() -> LogConfig {
 fn configure(config: &mut LogConfig, what: u8) {
     let value = usize::from(what / 8);
     match what % 8 {
-        0 | 1 => config.segment_bytes = [500, 900, 2500, 6000][value % 4],
+        0 | 1 => config.segment_bytes = [700, 900, 2500, 6000][value % 4],
         2 => config.delete_retention_ms = [0, HOUR_MS, 24 * HOUR_MS][value % 3],
         3 => config.min_compaction_lag_ms = [0, 5 * HOUR_MS][value % 2],
         4 => config.retention_ms = [-1, 3 * HOUR_MS, 40 * HOUR_MS][value % 3],
@@ -214,7 +214,7 @@ fn part_of_a_pass(world: &mut World, before: &Model, after: &Model) -> Option<Mo
     world.open();
     let found = super::reader::read(&world.log()).ok()?;
     world.stop();
-    let mut model = before.clone();
+    let mut model = Model { judged_to: after.judged_to, ..before.clone() };
     for batch in model.batches.values_mut() {
         let there = found.iter().find(|found| found.batch.base == batch.base).map(|found| &found.batch);
         let left = there.map_or(&[][..], |there| &there.records);
@@ -265,6 +265,7 @@ pub fn apply(world: &mut World, op: &Op) -> Result<(), String> {
             if manager.clean_dirtiest(model.now).is_some() {
                 let pass = PassOf { first_dirty, end: log.cleaning.offset(), now: model.now };
                 check::judge_pass(model, &log, &pass)?;
+                model.judged_to = model.judged_to.max(model.end);
                 world.passes += 1;
             }
         }

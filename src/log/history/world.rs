@@ -14,9 +14,17 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 pub fn partition() -> TopicPartition {
     TopicPartition::new("model", 0)
+}
+
+/// Its inode and when that was made: a file system gives the number of a file that is gone to the next one.
+type FileId = (u64, Option<SystemTime>);
+
+fn id(file: &fs::Metadata) -> FileId {
+    (file.ino(), file.created().ok())
 }
 
 /// Sees every call that changes a file before it is done.
@@ -29,8 +37,8 @@ struct Watch {
     takes_all: bool,
     taken: usize,
     pictures: Vec<PathBuf>,
-    /// How much of a file, by its inode, survives a power cut.
-    synced: HashMap<u64, u64>,
+    /// How much of a file survives a power cut.
+    synced: HashMap<FileId, u64>,
 }
 
 pub struct Running {
@@ -200,7 +208,7 @@ impl World {
         let synced = std::mem::take(&mut self.watch.lock().synced);
         let durable = |path: &Path| {
             let file = fs::metadata(path).unwrap();
-            synced.get(&file.ino()).copied().unwrap_or(0).min(file.len())
+            synced.get(&id(&file)).copied().unwrap_or(0).min(file.len())
         };
         let mut files: Vec<PathBuf> =
             fs::read_dir(self.dir.join("model-0")).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -224,20 +232,20 @@ impl World {
         }
         let mut watch = self.watch.lock();
         for file in files.iter().map(|path| fs::metadata(path).unwrap()) {
-            watch.synced.insert(file.ino(), file.len());
+            watch.synced.insert(id(&file), file.len());
         }
     }
 }
 
 /// What is synced of a file is of its copy too.
-fn inherit(synced: &mut HashMap<u64, u64>, from: &Path, to: &Path) {
+fn inherit(synced: &mut HashMap<FileId, u64>, from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
         let copy = to.join(entry.file_name());
         match entry.file_type().unwrap().is_dir() {
             true => inherit(synced, &entry.path(), &copy),
             false => {
-                let durable = synced.get(&entry.metadata().unwrap().ino()).copied();
-                durable.and_then(|len| synced.insert(fs::metadata(&copy).unwrap().ino(), len));
+                let durable = synced.get(&id(&entry.metadata().unwrap())).copied();
+                durable.and_then(|len| synced.insert(id(&fs::metadata(&copy).unwrap()), len));
             }
         }
     }
@@ -258,7 +266,7 @@ fn see(watch: &mut Watch, root: &Path, call: Call, path: &Path) {
         && let Ok(file) = fs::metadata(path)
         && file.is_file()
     {
-        watch.synced.insert(file.ino(), file.len());
+        watch.synced.insert(id(&file), file.len());
     }
     let is_due = match &mut watch.picture_in {
         Some(0) => true,
