@@ -29,7 +29,7 @@ def arguments(flags):
     flags.add_argument("--cluster-records", type=int, default=500_000, help="records of 1 KiB through three brokers")
     flags.add_argument("--cluster-partitions", type=int, default=5000, help="partitions of the topic that is created; twice as many at the fail-over")
     flags.add_argument("--latency-records", type=int, default=40_000, help="records at 2,000 a second")
-    flags.add_argument("--parts", default="faults,records,partitions", help="which of these to measure")
+    flags.add_argument("--cluster-parts", default="faults,records,partitions", help="which of these to measure")
 
 
 class Bench:
@@ -52,7 +52,7 @@ class Bench:
         print(f"  {self.kind}: {name} {value:.2f}", file=sys.stderr, flush=True)
 
     def run(self):
-        parts = self.options.parts.split(",")
+        parts = self.options.cluster_parts.split(",")
         # The many files come first.
         for name, part in (("partitions", self.many_partitions), ("faults", self.faults), ("records", self.records)):
             if name in parts:
