@@ -51,6 +51,14 @@ impl Subject {
         Subject { _broker: broker, client, topic, producer, ops: Vec::new() }
     }
 
+    /// A whole transaction: record 1 in partition 0.
+    fn commit_first(&mut self) {
+        self.begin();
+        let first = self.send(0, 1);
+        assert_eq!(self.end(true), 0);
+        self.ops.push(op(1, Kind::Txn, End::Ok, vec![first]));
+    }
+
     fn begin(&mut self) {
         assert_eq!(self.producer.add(&mut self.client, &self.topic, &[0, 1]).expect("partitions"), 0);
     }
@@ -111,10 +119,7 @@ fn a_late_record_is_taken_for_one_of_the_next_transaction() {
 #[test]
 fn a_late_end_ends_the_next_transaction() {
     let mut subject = Subject::new("late-end");
-    subject.begin();
-    let first = subject.send(0, 1);
-    assert_eq!(subject.end(true), 0);
-    subject.ops.push(op(1, Kind::Txn, End::Ok, vec![first]));
+    subject.commit_first();
     subject.begin();
     let second = subject.send(0, 2);
     // The one of the first transaction, which was sent twice.
@@ -127,10 +132,7 @@ fn a_late_end_ends_the_next_transaction() {
 #[test]
 fn a_late_end_tears_the_next_transaction() {
     let mut subject = Subject::new("late-end");
-    subject.begin();
-    let first = subject.send(0, 1);
-    assert_eq!(subject.end(true), 0);
-    subject.ops.push(op(1, Kind::Txn, End::Ok, vec![first]));
+    subject.commit_first();
     subject.begin();
     let second = subject.send(0, 2);
     assert_eq!(subject.end(true), 0);
@@ -146,10 +148,7 @@ fn a_late_end_tears_the_next_transaction() {
 #[test]
 fn a_late_marker_ends_the_next_transaction_in_its_partition() {
     let mut subject = Subject::new("late-marker");
-    subject.begin();
-    let first = subject.send(0, 1);
-    assert_eq!(subject.end(true), 0);
-    subject.ops.push(op(1, Kind::Txn, End::Ok, vec![first]));
+    subject.commit_first();
     subject.begin();
     let second = subject.send(0, 2);
     let topic =
