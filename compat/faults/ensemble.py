@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "mixed"))
+sys.path[:0] = [str(HERE.parent / "mixed"), str(HERE.parent)]
 sys.dont_write_bytecode = True
 
 from clusters import SCRIPTS, Cluster, Process, eventually, four_letters  # noqa: E402

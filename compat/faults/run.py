@@ -14,11 +14,11 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from contextlib import contextmanager
 
 from ensemble import LAG_SECONDS, SESSION_SECONDS, FaultCluster, eventually
 from clusters import DriverError
+from report import Report
 from test import MIXES, Load, elect
 
 CHECKS = []
@@ -528,24 +528,18 @@ def main():
     if unknown:
         sys.exit(f"unknown: {', '.join(unknown)}")
     LONG = not options.short
-    passed = failed = 0
+    report = Report()
     for mix in options.clusters.split(","):
         for function in CHECKS:
             if function.__name__ not in options.checks if options.checks else options.short and not function.short:
                 continue
-            began, what = time.monotonic(), f"{mix}: {function.__name__} (faults {', '.join(map(str, function.faults))})"
-            try:
+
+            def body():
                 with FaultCluster(MIXES[mix], keep=options.keep, **function.cluster) as cluster:
-                    said = function(cluster.connect()) or ""
-            except Exception as error:  # a check may fail in any way; the report names it and goes on
-                failed += 1
-                print(f"FAIL {what}: {type(error).__name__}: {error}", flush=True)
-                traceback.print_exc(limit=-3)
-            else:
-                passed += 1
-                print(f"ok {what} ({time.monotonic() - began:.0f} s) {said}", flush=True)
-    print(f"{passed} passed, {failed} failed", flush=True)
-    sys.exit(1 if failed or not passed else 0)
+                    return function(cluster.connect())
+
+            report.run(f"{mix}: {function.__name__} (faults {', '.join(map(str, function.faults))})", body)
+    sys.exit(report.end())
 
 
 if __name__ == "__main__":

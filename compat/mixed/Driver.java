@@ -1,9 +1,7 @@
-// One JVM for a whole run: admin commands and checked load, by lines on stdin. Each line is answered by one line that begins with
-// `ok` or `error`. Load is a producer (acks=all, idempotent) and a consumer that reads along; `stop` checks what they saw:
-// every acknowledged record is there once, in order, where it was acknowledged, and nobody was shown what is not there any more.
+// One JVM for a whole run: admin commands and checked load, as Commands.java has it. Load is a producer (acks=all, idempotent) and a
+// consumer that reads along; `stop` checks what they saw: every acknowledged record is there once, in order, where it was acknowledged,
+// and nobody was shown what is not there any more.
 
-import java.io.BufferedReader;
-import java.io.InputStreamReader;
 import java.time.Duration;
 import java.util.*;
 import java.util.concurrent.*;
@@ -26,21 +24,7 @@ public class Driver {
         bootstrap = arguments[0];
         admin = Admin.create(Map.of("bootstrap.servers", bootstrap, "request.timeout.ms", "15000", "default.api.timeout.ms", "60000"));
         patient = Admin.create(Map.of("bootstrap.servers", bootstrap, "request.timeout.ms", "180000", "default.api.timeout.ms", "180000"));
-        BufferedReader in = new BufferedReader(new InputStreamReader(System.in));
-        for (String line; (line = in.readLine()) != null; ) {
-            String answer;
-            try {
-                String[] words = line.trim().split(" ");
-                answer = "ok " + run(words[0], Arrays.copyOfRange(words, 1, words.length));
-            } catch (ExecutionException error) {
-                answer = "error " + error.getCause();
-            } catch (Throwable error) {
-                answer = "error " + error;
-            }
-            System.out.println(answer.replace('\n', ' ').trim());
-            System.out.flush();
-        }
-        Runtime.getRuntime().halt(0);
+        Commands.serve(Driver::run);
     }
 
     static String run(String command, String[] a) throws Exception {

@@ -1,9 +1,7 @@
-// Members of a group and a transactional producer that live through changes of their coordinators, by lines on stdin as Driver.java.
+// Members of a group and a transactional producer that live through changes of their coordinators, by commands as Commands.java has them.
 // They check while they run: a partition has one owner in a generation, a record is read once, a committed offset is found by whoever
 // asks later and never goes back, a producer is never fenced. `stop` checks what is there in the end.
 
-import java.io.BufferedReader;
-import java.io.InputStreamReader;
 import java.time.Duration;
 import java.util.*;
 import java.util.concurrent.*;
@@ -35,26 +33,15 @@ public class Members {
     public static void main(String[] arguments) throws Exception {
         bootstrap = arguments[0];
         admin = Admin.create(Map.of("bootstrap.servers", bootstrap, "request.timeout.ms", "10000", "default.api.timeout.ms", "60000"));
-        BufferedReader in = new BufferedReader(new InputStreamReader(System.in));
-        for (String line; (line = in.readLine()) != null; ) {
-            String answer;
-            try {
-                answer = "ok " + run(line.trim().split(" "));
-            } catch (Throwable error) {
-                answer = "error " + error;
-            }
-            System.out.println(answer.replace('\n', ' ').trim());
-            System.out.flush();
-        }
-        Runtime.getRuntime().halt(0);
+        Commands.serve(Members::run);
     }
 
-    static String run(String[] words) throws Exception {
-        switch (words[0]) {
+    static String run(String command, String[] a) throws Exception {
+        switch (command) {
             case "group": // GROUP TOPIC MEMBERS
-                group = words[1];
-                topic = words[2];
-                for (int i = 0; i < Integer.parseInt(words[3]); i++) {
+                group = a[0];
+                topic = a[1];
+                for (int i = 0; i < Integer.parseInt(a[2]); i++) {
                     members.add(new Member("member-" + i));
                 }
                 members.forEach(Thread::start);
@@ -62,7 +49,7 @@ public class Members {
                 watching.start();
                 return "";
             case "producer": // ID TOPIC PARTITIONS
-                transactions = new Transactions(words[1], words[2], Integer.parseInt(words[3]));
+                transactions = new Transactions(a[0], a[1], Integer.parseInt(a[2]));
                 transactions.start();
                 return "";
             case "status":
@@ -73,7 +60,7 @@ public class Members {
             case "stop":
                 return stop();
             default:
-                throw new IllegalArgumentException("no command " + words[0]);
+                throw new IllegalArgumentException("no command " + command);
         }
     }
 
