@@ -207,6 +207,70 @@ fn readers_of_committed_data_stop_at_an_open_transaction() {
     assert!(log.aborted_transactions(0, 1).unwrap().is_empty());
 }
 
+/// Transactions of three producers, interleaved by a seed: each batch, and the aborted ones with their first and last offsets.
+fn interleaved(seed: u64) -> (Vec<ottla::record::ValidatedBatch>, Vec<(i64, i64)>) {
+    let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut roll = |sides: u64| {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        (dice >> 11) % sides
+    };
+    let (mut all, mut aborted, mut open) = (Vec::new(), Vec::new(), [None; 3]);
+    for offset in 0.. {
+        let is_over = offset >= 30;
+        let producer = match open.iter().position(Option::is_some) {
+            Some(first) if is_over => first,
+            None if is_over => break,
+            _ => roll(3) as usize,
+        };
+        let id = 500 + producer as i64;
+        let mut batch = match open[producer] {
+            Some(first) if is_over || roll(3) == 0 => {
+                open[producer] = None;
+                let commit = roll(3) == 0;
+                if !commit {
+                    aborted.push((first, offset));
+                }
+                EndTxnMarker { commit, coordinator_epoch: 0 }.batch(id, 0, 1).unwrap()
+            }
+            found => {
+                open[producer] = found.or(Some(offset));
+                let mut builder = BatchBuilder::new().producer(id, 0, 0).transactional(true);
+                builder.append(1, None, Some(b"v"), []);
+                builder.build().unwrap()
+            }
+        };
+        batch.header.set_base_offset(offset);
+        batch.header.set_partition_leader_epoch(0);
+        all.push(batch);
+    }
+    (all, aborted)
+}
+
+/// However many batches a follower, or a recovery, takes at once: a reader that comes to it after a fail-over is told of every
+/// aborted transaction of what it reads.
+#[test]
+fn a_follower_knows_the_aborted_transactions_of_what_it_took_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = open(dir.path());
+    for (seed, at_once) in (0..40).flat_map(|seed| [1, 2, 5, 100].map(|at_once| (seed, at_once))) {
+        let partition = TopicPartition::new("topic", seed as i32 * 1000 + at_once as i32);
+        let log = manager.create(&partition, None, LogConfig::default()).unwrap();
+        let (all, aborted) = interleaved(seed);
+        all.chunks(at_once).for_each(|batches| drop(log.append_as_follower(batches).unwrap()));
+        let end = log.log_end_offset();
+        log.update_high_watermark(end);
+        assert_eq!(log.last_stable_offset(), end);
+        for (from, to) in (0..end).flat_map(|from| (from + 1..=end).map(move |to| (from, to))) {
+            let told = log.aborted_transactions(from, to).unwrap();
+            let told: Vec<_> = told.iter().map(|aborted| (aborted.first_offset, aborted.last_offset)).collect();
+            let there: Vec<_> = aborted.iter().copied().filter(|(first, last)| *last >= from && *first < to).collect();
+            assert_eq!(told, there, "{from}..{to} of seed {seed}, {at_once} batches at once");
+        }
+    }
+}
+
 #[test]
 fn deleted_topics_make_room_for_new_ones_of_their_name() {
     let dir = tempfile::tempdir().unwrap();

@@ -224,26 +224,30 @@ impl ProducerStates {
 
     /// Takes over what was prepared, and gives what belongs into the transaction index.
     pub fn apply(&mut self, update: ProducerUpdate) -> Vec<AbortedTransaction> {
-        for completed in &update.completed {
-            self.ongoing.remove(&completed.first_offset);
-            self.unreplicated.insert(completed.first_offset, completed.last_offset);
+        // Each transaction ends among all that were open at its marker: those too that begin or end later in the same append.
+        let begun = update.entries.iter().filter_map(|entry| Some((entry.transaction_first_offset?, entry.id)));
+        let ended = update.completed.iter().map(|done| (done.first_offset, done.producer_id));
+        self.ongoing.extend(begun.chain(ended));
+        self.entries.extend(update.entries.into_iter().map(|entry| (entry.id, entry)));
+        let mut aborted = Vec::new();
+        for done in &update.completed {
+            aborted.extend(done.is_aborted.then(|| self.aborted(done)));
+            self.ongoing.remove(&done.first_offset);
+            self.unreplicated.insert(done.first_offset, done.last_offset);
         }
-        for entry in update.entries {
-            if let Some(first) = entry.transaction_first_offset {
-                self.ongoing.insert(first, entry.id);
-            }
-            self.entries.insert(entry.id, entry);
-        }
-        update.completed.iter().filter(|done| done.is_aborted).map(|done| self.aborted(done)).collect()
+        aborted
     }
 
     fn aborted(&self, done: &CompletedTransaction) -> AbortedTransaction {
-        let next = self.ongoing.iter().find(|(_, id)| **id != done.producer_id);
+        // A reader looks no further than the first entry whose stable offset is beyond what it reads: what began after the
+        // marker, in the same append, must not count.
+        let open = self.ongoing.keys().copied().find(|first| *first != done.first_offset);
+        let end = done.last_offset + 1;
         AbortedTransaction {
             producer_id: done.producer_id,
             first_offset: done.first_offset,
             last_offset: done.last_offset,
-            last_stable_offset: next.map_or(done.last_offset + 1, |(first, _)| *first),
+            last_stable_offset: open.map_or(end, |first| first.min(end)),
         }
     }
 
