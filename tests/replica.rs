@@ -253,8 +253,12 @@ fn altered(leader_epoch: i32, isr: &[i32], partition_epoch: i32) -> AlteredParti
 }
 
 impl Fixture {
-    /// Broker 2 lives, and what the controller says of the partition.
+    /// Broker 2 lives, and what the controller says of the partition, whose replicas are 1 and 2.
     async fn update(&self, news: &AlteredPartition) {
+        self.update_replicas(news, &[BrokerId(1), BrokerId(2)]).await;
+    }
+
+    async fn update_replicas(&self, news: &AlteredPartition, replicas: &[BrokerId]) {
         let ids = |ids: &[BrokerId]| ids.iter().map(|id| messages::BrokerId(id.0)).collect::<Vec<_>>();
         let live = |id: i32| UpdateMetadataBroker::default().with_id(messages::BrokerId(id));
         let state = UpdateMetadataPartitionState::default()
@@ -262,7 +266,7 @@ impl Fixture {
             .with_leader_epoch(news.leader_epoch.0)
             .with_isr(ids(&news.isr))
             .with_zk_version(news.partition_epoch.0)
-            .with_replicas(ids(&[BrokerId(1), BrokerId(2)]));
+            .with_replicas(ids(replicas));
         let topic = UpdateMetadataTopicState::default()
             .with_topic_name(TopicName(text("t")))
             .with_topic_id(self.id.0)
@@ -362,6 +366,26 @@ async fn a_stopping_broker_does_not_follow_what_it_has_led() {
     assert_eq!(*fixture.heard.0.lock().expect("lock"), ["leader t-0 0", "resigned t-0"]);
     // Its clients are sent on at once, before UpdateMetadata says the same.
     assert_eq!(fixture.replicas.current_leader("t", 0), Some((BrokerId(2), LeaderEpoch(1))));
+}
+
+/// A partition was moved while this broker had no session, when nobody could tell it to stop: the first word of it is UpdateMetadata.
+#[tokio::test]
+async fn a_leader_whose_partition_was_moved_away_meanwhile_stops_when_it_hears_of_it() {
+    let fixture = fixture();
+    assert_eq!(fixture.lead(Lead { leader_epoch: 3, replicas: vec![1, 2], ..LEAD }).await, 0);
+    assert_eq!(fixture.append("a").expect("append"), 0);
+    let led_by_two = |leader_epoch| AlteredPartition { leader: BrokerId(2), ..altered(leader_epoch, &[2, 3], 20) };
+    // A word of before, and one that LeaderAndIsr is to follow: it is a replica.
+    fixture.update_replicas(&led_by_two(3), &[BrokerId(2), BrokerId(3)]).await;
+    fixture.update(&led_by_two(5)).await;
+    assert_eq!(fixture.append("b").expect("append"), 1);
+    fixture.update_replicas(&led_by_two(5), &[BrokerId(2), BrokerId(3)]).await;
+    assert!(matches!(fixture.append("c"), Err(ReplicaError::NotLeader)));
+    assert_eq!(*fixture.heard.0.lock().expect("lock"), ["leader t-0 3", "resigned t-0"]);
+    assert_eq!(fixture.replicas.current_leader("t", 0), Some((BrokerId(2), LeaderEpoch(5))));
+    // The log stays, and serves when the partition comes back.
+    assert_eq!(fixture.lead(Lead { leader_epoch: 6, replicas: vec![1, 2], ..LEAD }).await, 0);
+    assert_eq!(fixture.append("d").expect("append"), 2);
 }
 
 /// A leader that moves does not wait for ZooKeeper: only logs that are made need their topics' settings.
@@ -506,6 +530,10 @@ async fn what_the_controller_says_of_a_log_that_is_recovered_is_done_when_it_is_
     assert_eq!(fixture.stop(4, false).await, 0);
     assert!(!fixture.replicas.is_awaited("t", 0));
     assert_eq!(fixture.lead(lead(5)).await, 0);
+    fixture.update_replicas(&altered(5, &[2], 20), &[BrokerId(2)]).await;
+    assert!(fixture.replicas.is_awaited("t", 0));
+    fixture.update_replicas(&altered(6, &[2], 20), &[BrokerId(2)]).await;
+    assert!(!fixture.replicas.is_awaited("t", 0), "it was moved away");
     assert_eq!(fixture.lead(lead(7)).await, 0);
     assert!(fixture.heard.0.lock().expect("lock").is_empty(), "nobody is told before");
     fixture.replicas.logs().limit_recovery(0.0);

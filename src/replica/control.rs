@@ -6,6 +6,7 @@
 use super::fetcher::Following;
 use super::leadership::Leadership;
 use super::manager::ReplicaManager;
+use super::metadata_cache::PartitionMetadata;
 use super::partition::Partition;
 use crate::base::{BrokerId, ControllerEpoch, ErrorCode, LeaderEpoch, PartitionEpoch, TopicId, TopicPartition};
 use crate::log::Log;
@@ -253,13 +254,40 @@ impl ReplicaManager {
         }
         for topic in &request.topic_states {
             for state in &topic.partition_states {
-                let known = image.partition(&topic.topic_name, state.partition_index);
-                if let (Some(news), Some(partition)) = (known, self.hosted(&topic.topic_name, state.partition_index)) {
-                    partition.told(news);
+                if let Some(news) = image.partition(&topic.topic_name, state.partition_index) {
+                    self.told(&topic.topic_name, state.partition_index, news);
                 }
             }
         }
         Ok(deleted)
+    }
+
+    /// What UpdateMetadata says of a partition that may be here.
+    fn told(&self, topic: &str, partition: i32, news: &PartitionMetadata) {
+        let is_replica = news.replicas.contains(&self.local);
+        match self.hosted(topic, partition) {
+            Some(hosted) if is_replica || news.leader_epoch <= hosted.leader_epoch() => hosted.told(news),
+            Some(hosted) => {
+                // It was moved while the controller could not send StopReplica here. Apache Kafka goes on with it until its next start,
+                // as a leader of clients that know no better.
+                tracing::warn!(partition = %hosted.topic_partition(), epoch = %news.leader_epoch, "the replica is elsewhere by now");
+                self.take_away(&hosted);
+            }
+            None if !is_replica => {
+                let moved = TopicPartition::new(topic, partition);
+                self.forget_awaited(&moved, |known| news.leader_epoch.0 > known);
+            }
+            None => {}
+        }
+    }
+
+    /// Out of service; the log stays.
+    fn take_away(&self, partition: &Partition) {
+        let topic_partition = partition.topic_partition();
+        self.fetchers.stop([topic_partition]);
+        self.remove(&topic_partition.topic, topic_partition.partition);
+        partition.retire();
+        self.tell(|listener| listener.on_resigned(topic_partition));
     }
 
     /// Stops the listed replicas, and deletes those marked so.
@@ -290,10 +318,7 @@ impl ReplicaManager {
             if !is_always && state.leader_epoch < partition.leader_epoch().0 {
                 return ErrorCode::FencedLeaderEpoch;
             }
-            self.fetchers.stop([&topic_partition]);
-            self.remove(&topic_partition.topic, topic_partition.partition);
-            partition.retire();
-            self.tell(|listener| listener.on_resigned(&topic_partition));
+            self.take_away(&partition);
         } else if !self.forget_awaited(&topic_partition, |known| is_always || state.leader_epoch >= known) {
             return ErrorCode::FencedLeaderEpoch;
         }
