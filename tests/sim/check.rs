@@ -7,6 +7,7 @@
 
 use super::keeper::Keeper;
 use super::process::Process;
+use super::promises::{Kept, Place, Promises};
 use super::world::{MIN_ISR, PARTITIONS, TOPIC};
 use ottla::base::{BrokerId, ControllerEpoch, LeaderEpoch};
 use ottla::replica::Partition;
@@ -14,23 +15,21 @@ use ottla::zookeeper::paths::{self, PartitionState, ReplicaAssignment, TopicZnod
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Partition and offset.
-pub type Place = (i32, i64);
-
 pub struct Observed {
     pub violation: Option<String>,
     pub trace: Vec<String>,
     /// Version and content of each partition's state in ZooKeeper.
     states: BTreeMap<i32, (i32, PartitionState)>,
     assignments: BTreeMap<i32, ReplicaAssignment>,
+    topic_version: Option<i32>,
     controller_epoch: i32,
     active: BTreeMap<ControllerEpoch, u64>,
     leaders: BTreeMap<(i32, LeaderEpoch), Led>,
-    committed: BTreeMap<i32, i64>,
+    /// By the leaders of each epoch.
+    committed: BTreeMap<(i32, LeaderEpoch), i64>,
     /// Where the logs of brokers ended when they died: what was replicated counts, also where a disk then forgets it.
     left: BTreeMap<i32, BTreeMap<i32, i64>>,
-    pub acknowledged: BTreeMap<Place, String>,
-    pub read: BTreeMap<Place, String>,
+    pub promises: Promises,
     pub elections: usize,
 }
 
@@ -48,13 +47,13 @@ impl Observed {
             trace: Vec::new(),
             states: BTreeMap::new(),
             assignments: BTreeMap::new(),
+            topic_version: None,
             controller_epoch: 0,
             active: BTreeMap::new(),
             leaders: BTreeMap::new(),
             committed: BTreeMap::new(),
             left: BTreeMap::new(),
-            acknowledged: BTreeMap::new(),
-            read: BTreeMap::new(),
+            promises: Promises::default(),
             elections: 0,
         }
     }
@@ -84,15 +83,24 @@ impl Observed {
             return;
         }
         self.look_at_controllers(keeper, processes);
-        if let Some((data, _)) = keeper.text(&paths::topic(TOPIC)) {
-            match TopicZnode::parse(&data) {
-                Ok(topic) => self.assignments = topic.partitions,
-                Err(error) => self.fail(format!("the topic cannot be read: {error}")),
-            }
-        }
+        self.look_at_topic(keeper);
         for partition in 0..PARTITIONS {
             self.look_at_state(keeper, partition);
             self.look_at_leaders(processes, partition);
+        }
+    }
+
+    fn look_at_topic(&mut self, keeper: &Keeper) {
+        let path = paths::topic(TOPIC);
+        let version = keeper.version(&path);
+        if version == self.topic_version {
+            return;
+        }
+        self.topic_version = version;
+        let Some((data, _)) = keeper.text(&path) else { return };
+        match TopicZnode::parse(&data) {
+            Ok(topic) => self.assignments = topic.partitions,
+            Err(error) => self.fail(format!("the topic cannot be read: {error}")),
         }
     }
 
@@ -111,11 +119,13 @@ impl Observed {
     }
 
     fn look_at_state(&mut self, keeper: &Keeper, partition: i32) {
-        let Some((data, version)) = keeper.text(&paths::partition_state(TOPIC, partition)) else { return };
-        let before = self.states.get(&partition).cloned();
-        if before.as_ref().is_some_and(|(seen, _)| *seen == version) {
+        let path = paths::partition_state(TOPIC, partition);
+        let seen = self.states.get(&partition).map(|(version, _)| *version);
+        if keeper.version(&path) == seen {
             return;
         }
+        let Some((data, version)) = keeper.text(&path) else { return };
+        let before = self.states.get(&partition).cloned();
         let state = match PartitionState::parse(&data) {
             Ok(state) => state,
             Err(error) => return self.fail(format!("the state of {partition} cannot be read: {error}")),
@@ -168,7 +178,9 @@ impl Observed {
     fn look_at_leader(&mut self, process: &Process, partition: i32, led: &Partition) {
         let epoch = led.leader_epoch();
         let (high_watermark, end) = (led.log().high_watermark(), led.log().log_end_offset());
-        let committed = self.committed.get(&partition).copied().unwrap_or(0);
+        // News of an earlier epoch may come late: such a leader need not have what later ones committed.
+        let earlier = self.committed.range((partition, LeaderEpoch(0))..(partition, epoch));
+        let committed = earlier.map(|(_, offset)| *offset).max().unwrap_or(0);
         match self.leaders.get(&(partition, epoch)).map(|seen| (seen.broker, seen.life, seen.high_watermark)) {
             None => self.require(end >= committed, || {
                 format!("{} leads {partition} in epoch {epoch} up to {end}, but {committed} was committed", process.id)
@@ -181,7 +193,8 @@ impl Observed {
             }
         }
         self.leaders.insert((partition, epoch), Led { broker: process.id, life: process.life, high_watermark });
-        self.committed.insert(partition, committed.max(high_watermark));
+        let own = self.committed.entry((partition, epoch)).or_default();
+        *own = high_watermark.max(*own);
     }
 
     /// A producer has its acknowledgement.
@@ -193,18 +206,29 @@ impl Observed {
             format!("{value} at {partition}:{offset} was acknowledged when {holders} replicas had it")
         });
         self.note(format!("acknowledged {value} at {partition}:{offset}"));
-        if let Some(before) = self.acknowledged.insert((partition, offset), value.clone()) {
-            self.fail(format!("{before} and {value} are both acknowledged at {partition}:{offset}"));
+        let kept = self.promises.acknowledge((partition, offset), value);
+        self.keep(kept);
+    }
+
+    fn keep(&mut self, kept: Kept) {
+        if let Err(broken) = kept {
+            self.fail(broken);
         }
     }
 
     /// A consumer has read something.
-    pub fn consume(&mut self, (partition, offset): Place, value: String) {
-        match self.read.get(&(partition, offset)) {
-            None => drop(self.read.insert((partition, offset), value)),
-            Some(before) if *before == value => {}
-            Some(before) => self.fail(format!("{partition}:{offset} was read as {before}, and then as {value}")),
-        }
+    pub fn consume(&mut self, place: Place, value: String, committed: bool) {
+        let kept = match committed {
+            true => self.promises.consume_committed(place, value),
+            false => self.promises.consume(place, value),
+        };
+        self.keep(kept);
+    }
+
+    /// A transaction is committed, or aborted.
+    pub fn decide(&mut self, transaction: String, commit: bool) {
+        self.note(format!("{transaction} is {}", if commit { "committed" } else { "aborted" }));
+        self.promises.decide(transaction, commit);
     }
 
     pub fn replicas(&self, partition: i32) -> Vec<BrokerId> {
@@ -213,6 +237,10 @@ impl Observed {
 
     pub fn isr(&self, partition: i32) -> Vec<BrokerId> {
         self.states.get(&partition).map(|(_, state)| state.isr.clone()).unwrap_or_default()
+    }
+
+    pub fn leader(&self, partition: i32) -> Option<BrokerId> {
+        self.states.get(&partition).map(|(_, state)| state.leader)
     }
 
     /// The state in ZooKeeper, if nothing moves and every replica is in sync.
@@ -237,14 +265,13 @@ impl Observed {
                 )
             });
         }
-        let promises = [("acknowledged", self.acknowledged.clone()), ("read", self.read.clone())];
-        for (promised, places) in promises {
-            for ((_, offset), value) in places.range((partition, 0)..(partition + 1, 0)) {
-                let kept = records.get(*offset as usize);
-                self.require(kept == Some(value), || {
-                    format!("{value} was {promised} at {partition}:{offset}, where now is {kept:?}")
-                });
-            }
-        }
+        let kept = self.promises.hold(partition, records);
+        self.keep(kept);
+    }
+
+    /// What a reader of committed data sees in the end.
+    pub fn settle_committed(&mut self, partition: i32, seen: &[(i64, String)]) {
+        let kept = self.promises.hold_committed(partition, seen);
+        self.keep(kept);
     }
 }

@@ -102,6 +102,10 @@ impl Keeper {
         self.run(|machine, effects| machine.tick(now(), effects));
     }
 
+    pub fn version(&self, path: &str) -> Option<i32> {
+        Some(self.machine.tree.get(path)?.stat().stored.version)
+    }
+
     pub fn text(&self, path: &str) -> Option<(Vec<u8>, i32)> {
         let node = self.machine.tree.get(path)?;
         Some((node.data.as_ref().map(|data| data.to_vec()).unwrap_or_default(), node.stat().stored.version))

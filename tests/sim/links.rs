@@ -1,15 +1,16 @@
 //! What a broker reaches over the network: leaders that it follows, and the controller.
 
+use super::clock::now_ms;
 use super::mistake;
 use super::process::Process;
-use super::world::World;
+use super::world::{TOPIC, World};
 use ottla::api::error;
 use ottla::base::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, TopicPartition};
 use ottla::config::LogConfig;
 use ottla::controller::commands::{Command, CommandReply};
 use ottla::controller::{Alteration, TopicKey};
 use ottla::replica::fetch::{FetchLimits, Isolation, PartitionData};
-use ottla::replica::fetch_session::FetchPartition;
+use ottla::replica::fetch_session::{FetchPartition, Said, SessionRequest};
 use ottla::replica::fetcher::{
     Asked, FetchWant, LeaderAnswer, LeaderEndpoint, LeaderError, LeaderFetch, Leaders, LogSide, PartitionAnswer,
 };
@@ -55,10 +56,10 @@ impl LeaderEndpoint for Endpoint {
         Box::pin(async move {
             let follower = self.follower.upgrade().filter(|follower| follower.is_alive()).ok_or_else(no_answer)?;
             let (world, id) = (follower.world().clone(), follower.id);
-            let wants = mistake::in_fetch(&world, fetch.wants);
+            let fetch = mistake::in_fetch(&world, fetch);
             let at_leader = world.clone();
             let epoch = follower.replicas().map_or(BrokerEpoch::UNKNOWN, |replicas| replicas.broker_epoch());
-            let serve = |leader: Arc<Process>| async move { serve_fetch(&at_leader, &leader, id, epoch, wants).await };
+            let serve = |leader: Arc<Process>| async move { serve_fetch(&at_leader, &leader, id, epoch, fetch).await };
             world.call(&follower, self.leader, serve).await.flatten().ok_or_else(no_answer)
         })
     }
@@ -84,10 +85,23 @@ async fn serve_fetch(
     leader: &Process,
     follower: i32,
     replica_epoch: BrokerEpoch,
-    wants: Vec<FetchWant>,
+    fetch: LeaderFetch,
 ) -> Option<LeaderAnswer> {
     let replicas = leader.replicas()?;
-    let wanted: Vec<FetchPartition> = wants.iter().map(wanted).collect();
+    let request = SessionRequest {
+        session_id: fetch.session_id,
+        session_epoch: fetch.session_epoch,
+        uses_topic_ids: fetch.by_id,
+        from_follower: true,
+    };
+    let forgotten = fetch.forgotten.iter();
+    let forgotten: Vec<_> = forgotten.map(|(name, id)| (name.topic.clone(), *id, name.partition)).collect();
+    let wanted = fetch.wants.iter().map(|want| wanted(&replicas, want)).collect();
+    let begun = leader.sessions.begin(now_ms(), request, wanted, &forgotten, |id| replicas.topic_name(id));
+    let (context, wanted) = match begun {
+        Ok(begun) => begun,
+        Err(error) => return Some(LeaderAnswer { error, ..LeaderAnswer::default() }),
+    };
     let limits = FetchLimits {
         isolation: Isolation::ReadUncommitted,
         replica_id: follower,
@@ -95,7 +109,7 @@ async fn serve_fetch(
         rack: None,
         listener: "PLAINTEXT".into(),
         from_follower_allowed: true,
-        max_wait: Duration::from_millis(300),
+        max_wait: Duration::from_millis(fetch.wait_ms_max.map_or(300, |wait_ms| wait_ms.clamp(1, 300) as u64)),
         min_bytes: 1,
         max_bytes: 2048,
         hard_limit: false,
@@ -105,16 +119,33 @@ async fn serve_fetch(
         Some(read) => read,
         None => replicas.fetch(limits, &wanted).await,
     };
-    let answers = wants.iter().zip(read).map(|(want, read)| {
-        let answer = answered(&want.partition, read.map_err(|why| error::of_replica(&why)));
-        mistake::in_answer(world, &replicas, answer)
+    let answers = wanted.iter().zip(read).map(|(wanted, read)| {
+        // Answers name the topic by its id alone; there is but one.
+        let name = TopicPartition::new(TOPIC, wanted.partition);
+        let has_hint = read.as_ref().is_ok_and(|data| data.diverging_epoch.is_some());
+        let answer = answered(name, read.map_err(|why| error::of_replica(&why)));
+        let said = Said {
+            error: answer.error,
+            has_records: !answer.records.is_empty(),
+            high_watermark: answer.high_watermark,
+            log_start_offset: answer.log_start_offset,
+            has_hint,
+        };
+        ((wanted.clone(), said), mistake::in_answer(world, &replicas, answer))
     });
-    Some(LeaderAnswer { error: ErrorCode::None, session_id: 0, partitions: answers.collect() })
+    let (said, answers): (Vec<_>, Vec<_>) = answers.unzip();
+    let (session_id, is_said) = leader.sessions.finish(now_ms(), &context, &said, || world.below(1 << 31) as i32);
+    let partitions = answers.into_iter().zip(said.iter().zip(is_said));
+    let partitions = partitions
+        .filter(|(_, ((_, said), is_said))| mistake::in_said(world, said, *is_said))
+        .map(|(answer, _)| answer);
+    Some(LeaderAnswer { error: ErrorCode::None, session_id, partitions: partitions.collect() })
 }
 
-fn wanted(want: &FetchWant) -> FetchPartition {
+fn wanted(replicas: &ReplicaManager, want: &FetchWant) -> FetchPartition {
+    let by_id = || replicas.topic_name(want.topic_id).unwrap_or_default();
     FetchPartition {
-        topic: want.partition.topic.clone(),
+        topic: if want.topic_id.is_zero() { want.partition.topic.clone() } else { by_id() },
         topic_id: want.topic_id,
         partition: want.partition.partition,
         current_leader_epoch: want.leader_epoch,
@@ -125,9 +156,9 @@ fn wanted(want: &FetchWant) -> FetchPartition {
     }
 }
 
-fn answered(partition: &TopicPartition, read: Result<PartitionData, ErrorCode>) -> PartitionAnswer {
+fn answered(partition: TopicPartition, read: Result<PartitionData, ErrorCode>) -> PartitionAnswer {
     let mut answer = PartitionAnswer {
-        partition: partition.clone(),
+        partition,
         error: ErrorCode::None,
         high_watermark: -1,
         log_start_offset: -1,

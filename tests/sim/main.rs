@@ -15,16 +15,24 @@ mod links;
 mod mistake;
 mod nemesis;
 mod process;
+mod producers;
+mod promises;
 mod world;
 
 use mistake::Mistake;
+use ottla::replica::fetch::Isolation;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio::task::JoinHandle;
 use world::World;
 
 const SEEDS: u64 = 1000;
 /// Each mistake must be noticed within so many seeds.
 const SEEDS_PER_MISTAKE: u64 = 60;
-const PRODUCERS: usize = 2;
+const PRODUCERS: usize = 1;
+/// Producer ids: one for each partition, and one for both.
+const IDEMPOTENT: i64 = 1000;
+const TRANSACTIONAL: i64 = 2000;
 
 struct Outcome {
     violation: Option<String>,
@@ -50,12 +58,13 @@ fn run(seed: u64, mistake: Option<Mistake>) -> Outcome {
         for broker in process::all_brokers() {
             world.start(broker).await;
         }
-        let mut clients: Vec<_> =
-            (0..PRODUCERS).map(|producer| tokio::spawn(clients::produce(world.clone(), producer))).collect();
-        clients.push(tokio::spawn(clients::consume(world.clone())));
+        let clients = clients(&world);
+        let transactions = tokio::spawn(producers::transact(world.clone(), TRANSACTIONAL));
         clock::sleep_ms(1000).await;
         nemesis::trouble(&world).await;
         nemesis::recover(&world).await;
+        world.close();
+        nemesis::end(&world, transactions).await;
         clients.iter().for_each(|client| client.abort());
         if !world.is_over() {
             nemesis::settle(&world).await;
@@ -69,9 +78,21 @@ fn run(seed: u64, mistake: Option<Mistake>) -> Outcome {
     Outcome {
         violation: observed.violation.take(),
         trace: std::mem::take(&mut observed.trace),
-        acknowledged: observed.acknowledged.len(),
+        acknowledged: observed.promises.acknowledged(),
         elections: observed.elections,
     }
+}
+
+fn clients(world: &Arc<World>) -> Vec<JoinHandle<()>> {
+    let mut clients = vec![
+        tokio::spawn(clients::consume(world.clone(), Isolation::ReadUncommitted)),
+        tokio::spawn(clients::consume(world.clone(), Isolation::ReadCommitted)),
+    ];
+    clients.extend((0..PRODUCERS).map(|producer| tokio::spawn(clients::produce(world.clone(), producer))));
+    clients.extend((0..world::PARTITIONS).map(|partition| {
+        tokio::spawn(producers::produce_in_order(world.clone(), IDEMPOTENT + i64::from(partition), partition))
+    }));
+    clients
 }
 
 fn show(outcome: &Outcome) -> String {

@@ -5,9 +5,11 @@ use super::world::{World, partitions};
 use bytes::{Bytes, BytesMut};
 use ottla::base::{BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, PartitionEpoch};
 use ottla::controller::ControlRequest;
-use ottla::record::{batches, crc};
-use ottla::replica::fetch_session::FetchPartition;
-use ottla::replica::fetcher::{FetchWant, PartitionAnswer};
+use ottla::log::AbortedTransaction;
+use ottla::record::{BatchHeader, HEADER_SIZE, ValidatedBatch, batches, crc};
+use ottla::replica::fetch::Isolation;
+use ottla::replica::fetch_session::{FetchPartition, Said};
+use ottla::replica::fetcher::{LeaderFetch, PartitionAnswer};
 use ottla::replica::partition::FollowerSays;
 use ottla::replica::{AlterAnswer, AlterPartition, AlteredPartition, ReplicaManager};
 use ottla::zookeeper::paths::{self, PartitionState};
@@ -46,6 +48,22 @@ pub enum Mistake {
     IsrBeyondReplicas,
     /// A broker forgets its last records when it starts.
     TailForgotten,
+    /// A leader does not look whether it has a batch already.
+    DuplicatesTaken,
+    /// A leader takes a batch that is not the next one of its producer.
+    GapsTaken,
+    /// Followers are not told who produced a batch.
+    ProducersNotReplicated,
+    /// Consumers of committed data are served like others.
+    OpenTransactionsRead,
+    /// Consumers of committed data are not told what was aborted.
+    AbortsNotListed,
+    /// A transaction counts as ended in a partition when the leader has the marker.
+    MarkerNotReplicated,
+    /// In a fetch session what a follower asks for stays what it was at first.
+    SessionChangesLost,
+    /// In a fetch session a leader says nothing of partitions without new records.
+    HighWatermarkNotSaid,
 }
 
 pub const ALL: &[Mistake] = &[
@@ -64,6 +82,14 @@ pub const ALL: &[Mistake] = &[
     Mistake::ControllerUnfenced,
     Mistake::IsrBeyondReplicas,
     Mistake::TailForgotten,
+    Mistake::DuplicatesTaken,
+    Mistake::GapsTaken,
+    Mistake::ProducersNotReplicated,
+    Mistake::OpenTransactionsRead,
+    Mistake::AbortsNotListed,
+    Mistake::MarkerNotReplicated,
+    Mistake::SessionChangesLost,
+    Mistake::HighWatermarkNotSaid,
 ];
 
 pub fn allows_unclean_elections(world: &World) -> bool {
@@ -116,12 +142,47 @@ fn in_write(mistake: Mistake, keeper: &Keeper, write: Write) -> Option<Write> {
     }
 }
 
-/// What a follower is about to ask.
-pub fn in_fetch(world: &World, mut wants: Vec<FetchWant>) -> Vec<FetchWant> {
-    if world.makes(Mistake::NoDivergenceCheck) {
-        wants.iter_mut().for_each(|want| want.last_epoch = LeaderEpoch::NONE);
+/// What a leader is about to append.
+pub fn in_produce(world: &World, mut batch: ValidatedBatch) -> ValidatedBatch {
+    if world.makes(Mistake::DuplicatesTaken) && !batch.header.is_transactional() {
+        forget_producer(&mut batch.header, &batch.payload);
     }
-    wants
+    batch
+}
+
+fn forget_producer(header: &mut BatchHeader, payload: &[u8]) {
+    header.set_producer_id(-1);
+    header.set_producer_epoch(-1);
+    header.set_base_sequence(-1);
+    header.set_crc(crc::crc32c_of_parts(&header.as_bytes()[21..], payload));
+}
+
+/// How a consumer is served.
+pub fn in_isolation(world: &World, isolation: Isolation) -> Isolation {
+    if world.makes(Mistake::OpenTransactionsRead) { Isolation::ReadUncommitted } else { isolation }
+}
+
+/// What a consumer is told of aborted transactions.
+pub fn in_aborted(world: &World, aborted: Vec<AbortedTransaction>) -> Vec<AbortedTransaction> {
+    if world.makes(Mistake::AbortsNotListed) { Vec::new() } else { aborted }
+}
+
+/// What a follower is about to ask.
+pub fn in_fetch(world: &World, mut fetch: LeaderFetch) -> LeaderFetch {
+    match world.mistake {
+        Some(Mistake::NoDivergenceCheck) => {
+            fetch.wants.iter_mut().for_each(|want| want.last_epoch = LeaderEpoch::NONE);
+        }
+        Some(Mistake::SessionChangesLost) if fetch.session_epoch > 0 => fetch.wants.clear(),
+        _ => {}
+    }
+    fetch
+}
+
+/// Whether a leader says what it is about to say of a partition.
+pub fn in_said(world: &World, said: &Said, is_said: bool) -> bool {
+    is_said
+        && (!world.makes(Mistake::HighWatermarkNotSaid) || said.has_records || said.error.is_error() || said.has_hint)
 }
 
 /// Before a leader looks at a fetch.
@@ -148,6 +209,7 @@ pub fn in_answer(world: &World, replicas: &ReplicaManager, mut answer: Partition
         Some(Mistake::ReplicaCorrupted) if world.dice.lock().one_in(20) => {
             answer.records = with_other_values(&answer.records);
         }
+        Some(Mistake::ProducersNotReplicated) => answer.records = without_producers(&answer.records),
         _ => {}
     }
     answer
@@ -164,6 +226,22 @@ fn with_other_values(records: &Bytes) -> Bytes {
         let sum = crc::crc32c(&bytes[21..]);
         bytes[17..21].copy_from_slice(&sum.to_be_bytes());
         changed.extend_from_slice(&bytes);
+    }
+    changed.freeze()
+}
+
+/// The same batches, but for those of transactions as if nobody in particular had produced them.
+fn without_producers(records: &Bytes) -> Bytes {
+    let mut changed = BytesMut::new();
+    for batch in batches(records).map_while(Result::ok) {
+        let Some(mut header) = batch.header().filter(|header| !header.is_transactional()) else {
+            changed.extend_from_slice(batch.bytes());
+            continue;
+        };
+        let payload = &batch.bytes()[HEADER_SIZE..];
+        forget_producer(&mut header, payload);
+        changed.extend_from_slice(header.as_bytes());
+        changed.extend_from_slice(payload);
     }
     changed.freeze()
 }

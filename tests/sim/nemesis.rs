@@ -1,13 +1,16 @@
 //! What befalls a cluster, and that it gets over it.
 
-use super::clients::records_from;
+use super::clients::{fetch, records_from};
 use super::clock::{now_ms, sleep_ms};
-use super::process::all_brokers;
+use super::process::{Process, all_brokers};
 use super::world::{BROKERS, PARTITIONS, REPLICAS, TOPIC, World, ZOOKEEPER, partitions};
-use ottla::base::BrokerId;
+use ottla::base::{BrokerId, TopicPartition};
 use ottla::controller::commands::Command;
+use ottla::replica::fetch::Isolation;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
 
 const FAULTS: usize = 12;
 /// A session's end, an election, and a follower's way back are all well within it.
@@ -165,6 +168,15 @@ fn is_whole(world: &World, partition: i32) -> bool {
     })
 }
 
+/// Waits until the clients have ended what they had begun.
+pub async fn end(world: &Arc<World>, mut transactions: JoinHandle<()>) {
+    let patience = Duration::from_millis(RECOVERY_MS as u64);
+    if tokio::time::timeout(patience, &mut transactions).await.is_err() {
+        transactions.abort();
+        world.fail("a transaction cannot be ended".into());
+    }
+}
+
 /// Compares what all replicas have in the end.
 pub async fn settle(world: &Arc<World>) {
     let deadline = now_ms() + RECOVERY_MS;
@@ -183,7 +195,11 @@ pub async fn settle(world: &Arc<World>) {
     while now_ms() < deadline && !(0..PARTITIONS).all(is_level) {
         sleep_ms(100).await;
     }
+    if !(0..PARTITIONS).all(is_level) {
+        world.fail("the replicas do not come to know that all is committed".into());
+    }
     world.look();
+    no_other_leads(world).await;
     for partition in partitions() {
         let replicas = world.observed.lock().replicas(partition.partition);
         let holders = world.processes().into_iter().filter(|process| replicas.contains(&BrokerId(process.id)));
@@ -196,5 +212,49 @@ pub async fn settle(world: &Arc<World>) {
         });
         let logs: BTreeMap<i32, Vec<String>> = logs.collect();
         world.observed.lock().settle(partition.partition, &logs);
+        read_committed(world, partition.partition);
     }
+}
+
+/// Whoever led a partition before has come to know that another one does.
+async fn no_other_leads(world: &World) {
+    let deadline = now_ms() + RECOVERY_MS;
+    let other = || {
+        (0..PARTITIONS).find_map(|partition| {
+            let leader = world.observed.lock().leader(partition)?;
+            let leads = |process: &Process| Some(process.replicas()?.hosted(TOPIC, partition)?.is_leader());
+            let processes = world.processes().into_iter();
+            let mut others = processes.filter(|process| process.id != leader.0 && leads(process) == Some(true));
+            Some((others.next()?.id, partition, leader))
+        })
+    };
+    while now_ms() < deadline && other().is_some() {
+        sleep_ms(100).await;
+    }
+    if let Some((broker, partition, leader)) = other() {
+        world.fail(format!("{broker} goes on to lead {partition}, whose leader is {leader}"));
+    }
+}
+
+/// Nothing is open any more: a reader of committed data gets to the log's end.
+fn read_committed(world: &World, partition: i32) {
+    let leader = world.observed.lock().leader(partition);
+    let leader = leader.and_then(|leader| world.process(leader.0));
+    let Some(replicas) = leader.and_then(|leader| leader.replicas()) else { return };
+    let Some(log) = replicas.logs().log(&TopicPartition::new(TOPIC, partition)) else { return };
+    let (mut seen, mut position) = (Vec::new(), 0);
+    loop {
+        let got = fetch(world, &replicas, partition, position, Isolation::ReadCommitted);
+        seen.extend(got.records);
+        if got.next == position {
+            break;
+        }
+        position = got.next;
+    }
+    let end = log.log_end_offset();
+    if position != end {
+        return world
+            .fail(format!("committed data of {partition} can be read up to {position}, and the log ends at {end}"));
+    }
+    world.observed.lock().settle_committed(partition, &seen);
 }

@@ -11,6 +11,7 @@ use ottla::controller::commands::{Command, CommandReply};
 use ottla::controller::machine::{Controller, Effect, Event};
 use ottla::controller::{ControlRequest, ControlResponse, Settings};
 use ottla::log::LogManager;
+use ottla::replica::fetch_session::FetchSessionCache;
 use ottla::replica::{MetadataCache, ReplicaManager, ReplicaParts};
 use ottla::wire::messages::UpdateMetadataResponse;
 use ottla::zookeeper::embedded::watches::ConnectionId;
@@ -47,6 +48,8 @@ pub struct Process {
     world: Arc<World>,
     alive: AtomicBool,
     pub metadata: Arc<MetadataCache>,
+    /// Of followers that fetch here.
+    pub sessions: FetchSessionCache,
     replicas: Mutex<Option<Arc<ReplicaManager>>>,
     events: UnboundedSender<Event>,
     session: Mutex<Option<Requests>>,
@@ -80,6 +83,8 @@ impl Process {
             world: world.clone(),
             alive: AtomicBool::new(true),
             metadata: Arc::new(MetadataCache::new()),
+            // In some worlds too few for all followers, or none.
+            sessions: FetchSessionCache::new((world.seed % BROKERS as u64) as usize),
             replicas: Mutex::default(),
             events,
             session: Mutex::default(),

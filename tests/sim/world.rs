@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub const BROKERS: i32 = 4;
 pub const REPLICAS: usize = 3;
@@ -32,6 +33,8 @@ pub struct World {
     /// Pairs of brokers that cannot reach each other; [`ZOOKEEPER`] is one of a pair that cannot reach ZooKeeper.
     cuts: Mutex<BTreeSet<(i32, i32)>>,
     pub observed: Mutex<Observed>,
+    /// Clients are to end what they have begun.
+    closing: AtomicBool,
     folder: tempfile::TempDir,
 }
 
@@ -53,6 +56,7 @@ impl World {
             processes: Mutex::default(),
             cuts: Mutex::default(),
             observed: Mutex::new(Observed::new()),
+            closing: AtomicBool::new(false),
             folder: folder.expect("a folder"),
         })
     }
@@ -168,6 +172,23 @@ impl World {
     /// Something worth repeating when the seed is repeated.
     pub fn note(&self, what: String) {
         self.observed.lock().note(what);
+    }
+
+    /// A producer has its acknowledgement for values from an offset on.
+    pub fn acknowledge(&self, partition: i32, offset: i64, values: &[String]) {
+        let processes = self.processes();
+        for (place, value) in (offset..).zip(values) {
+            self.observed.lock().acknowledge(&processes, (partition, place), value.clone());
+        }
+        self.look();
+    }
+
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
     }
 
     pub fn fail(&self, what: String) {
