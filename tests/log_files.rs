@@ -258,7 +258,9 @@ fn a_follower_knows_the_aborted_transactions_of_what_it_took_at_once() {
         let partition = TopicPartition::new("topic", seed as i32 * 1000 + at_once as i32);
         let log = manager.create(&partition, None, LogConfig::default()).unwrap();
         let (all, aborted) = interleaved(seed);
-        all.chunks(at_once).for_each(|batches| drop(log.append_as_follower(batches).unwrap()));
+        for batches in all.chunks(at_once) {
+            log.append_as_follower(batches).unwrap();
+        }
         let end = log.log_end_offset();
         log.update_high_watermark(end);
         assert_eq!(log.last_stable_offset(), end);
