@@ -7,12 +7,13 @@ mod common;
 
 use common::transactional::{Transactional, insist, is_retriable};
 use common::{Broker, Client};
+use ottla::wire::messages::describe_producers_request::TopicRequest;
 use ottla::wire::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use ottla::wire::messages::offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
 use ottla::wire::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use ottla::wire::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, TopicName,
+    DeleteGroupsRequest, DescribeGroupsRequest, DescribeProducersRequest, FindCoordinatorRequest, GroupId,
+    IncrementalAlterConfigsRequest, OffsetDeleteRequest, OffsetFetchRequest, TopicName,
 };
 use ottla::wire::text;
 use std::time::Duration;
@@ -32,7 +33,7 @@ fn subject() -> (Option<Broker>, Client) {
             (None, Client::connect(port).expect("the broker answers"))
         }
         Err(_) => {
-            let broker = Broker::start(&[]);
+            let broker = Broker::start(&[("producer.id.expiration.check.interval.ms", "100")]);
             let client = broker.client();
             (Some(broker), client)
         }
@@ -238,18 +239,20 @@ fn a_deleted_offset_takes_the_pending_one_with_it() {
     assert_eq!(fetch(&mut client, &group, &topic), (NONE, -1));
 }
 
-fn set_verification(client: &mut Client, value: Option<&str>) {
+/// A dynamic config of all brokers; `None` takes it away.
+fn set_config(client: &mut Client, name: &str, value: Option<&str>) {
     let config = AlterableConfig::default()
-        .with_name(text("transaction.partition.verification.enable"))
+        .with_name(text(name))
         .with_config_operation(if value.is_some() { 0 } else { 1 })
         .with_value(value.map(text));
-    // Of all brokers.
     let resource =
         AlterConfigsResource::default().with_resource_type(4).with_resource_name(text("")).with_configs(vec![config]);
     let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
     let response = client.call(&request, 1).expect("IncrementalAlterConfigs");
     assert_eq!(response.responses[0].error_code, NONE);
 }
+
+const VERIFICATION: &str = "transaction.partition.verification.enable";
 
 #[test]
 fn verification_is_switched_while_the_broker_runs() {
@@ -274,8 +277,51 @@ fn verification_is_switched_while_the_broker_runs() {
         }
         panic!("the broker does not follow");
     };
-    set_verification(&mut client, Some("false"));
+    set_config(&mut client, VERIFICATION, Some("false"));
     until(&mut client, NONE);
-    set_verification(&mut client, None);
+    set_config(&mut client, VERIFICATION, None);
     until(&mut client, INVALID_TXN_STATE);
+}
+
+/// The producers that partition 0 knows.
+fn known_producers(client: &mut Client, topic: &str) -> Vec<i64> {
+    let topic = TopicRequest::default().with_name(TopicName(text(topic))).with_partition_indexes(vec![0]);
+    let request = DescribeProducersRequest::default().with_topics(vec![topic]);
+    let response = client.call(&request, 0).expect("DescribeProducers");
+    let partition = &response.topics[0].partitions[0];
+    assert_eq!(partition.error_code, NONE);
+    partition.active_producers.iter().map(|producer| producer.producer_id.0).collect()
+}
+
+#[test]
+fn silent_producers_are_forgotten_after_what_is_configured_while_the_broker_runs() {
+    const EXPIRATION: &str = "producer.id.expiration.ms";
+    let (_broker, mut client) = subject();
+    let topic = topic(&mut client, 1);
+    let [done, open] = [true, false].map(|ends| {
+        let mut producer = Transactional::new(&unique("id"));
+        assert_eq!(insist(|| producer.init(&mut client)).expect("InitProducerId"), NONE);
+        assert_eq!(insist(|| producer.add(&mut client, &topic, &[0])).expect("AddPartitionsToTxn"), NONE);
+        assert_eq!(producer.produce(&mut client, &topic, 0, &["one"]).expect("Produce"), NONE);
+        if ends {
+            assert_eq!(producer.end(&mut client, true).expect("EndTxn"), NONE);
+        }
+        producer
+    });
+    let both = [done.producer_id, open.producer_id];
+    // Some rounds pass with what is configured otherwise, a day.
+    std::thread::sleep(Duration::from_millis(300));
+    let mut known = known_producers(&mut client, &topic);
+    known.sort_unstable();
+    assert_eq!(known, both);
+    set_config(&mut client, EXPIRATION, Some("1"));
+    for round in 0.. {
+        if known_producers(&mut client, &topic) == [open.producer_id] {
+            break;
+        }
+        assert!(round < 1000, "the broker does not forget");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    set_config(&mut client, EXPIRATION, None);
+    assert_eq!(open.end(&mut client, true).expect("EndTxn"), NONE);
 }

@@ -29,6 +29,7 @@ const RECOVERY_LIMIT: &str = "log.recovery.io.max.bytes.per.second";
 
 /// Followed while the broker runs.
 const VERIFICATION: &str = "transaction.partition.verification.enable";
+const PRODUCER_EXPIRATION: &str = "producer.id.expiration.ms";
 
 /// Who is told of changes.
 pub struct Followers {
@@ -91,7 +92,7 @@ impl DynamicConfigs {
         let listener = configs::listen(self.zookeeper.clone(), move |entity, config| {
             let _ = sender.send((entity, config));
         });
-        self.limit(&followers.logs);
+        self.tell_background(&followers.logs);
         let this = self.clone();
         tokio::spawn(async move {
             while let Some((entity, config)) = changes.recv().await {
@@ -127,7 +128,7 @@ impl DynamicConfigs {
     }
 
     async fn apply_to_all(&self, logs: &LogManager, replicas: &ReplicaManager) {
-        self.limit(logs);
+        self.tell_background(logs);
         let own = match configs::read_all_topics(&self.zookeeper).await {
             Ok(own) => own,
             Err(error) => {
@@ -142,12 +143,13 @@ impl DynamicConfigs {
         }
     }
 
-    /// What works on logs in the background goes no faster than this.
-    fn limit(&self, logs: &LogManager) {
+    /// What works on logs in the background: how fast, and what it finds old.
+    fn tell_background(&self, logs: &LogManager) {
         let config = self.effective.load();
         let limit = config.effective.get(MOVES_LIMIT).and_then(|limit| limit.trim().parse().ok());
         logs.limit_moves(limit.unwrap_or(i64::MAX));
         logs.limit_recovery(config.log_recovery_io_max_bytes_per_second);
+        logs.set_producer_expiration(config.producer_id_expiration_ms);
     }
 
     /// Whether anything is different now.
@@ -205,7 +207,7 @@ fn tell(before: &BrokerConfig, after: &BrokerConfig) {
     changed.dedup();
     let is_followed = |name: &str| {
         let is_of_logs = || definitions::topic_properties().any(|topic| topic.broker_names.contains(&name));
-        [MOVES_LIMIT, RECOVERY_LIMIT, VERIFICATION].contains(&name) || is_of_logs()
+        [MOVES_LIMIT, RECOVERY_LIMIT, VERIFICATION, PRODUCER_EXPIRATION].contains(&name) || is_of_logs()
     };
     for name in changed {
         let acts = definitions::broker_property(&name).is_some_and(|property| property.support == Support::Acts);

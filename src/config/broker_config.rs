@@ -126,6 +126,7 @@ pub struct BrokerConfig {
     pub transaction_remove_expired_interval_ms: i32,
     pub transaction_partition_verification_enable: bool,
     pub producer_id_expiration_ms: Millis,
+    pub producer_id_expiration_check_interval_ms: Millis,
     pub replica_high_watermark_checkpoint_interval_ms: Millis,
     pub log_flush_offset_checkpoint_interval_ms: Millis,
     pub log_flush_start_offset_checkpoint_interval_ms: Millis,
@@ -219,6 +220,7 @@ impl BrokerConfig {
                 .int("transaction.remove.expired.transaction.cleanup.interval.ms")?,
             transaction_partition_verification_enable: values.boolean("transaction.partition.verification.enable")?,
             producer_id_expiration_ms: values.whole("producer.id.expiration.ms")?,
+            producer_id_expiration_check_interval_ms: values.whole("producer.id.expiration.check.interval.ms")?,
             replica_high_watermark_checkpoint_interval_ms: values
                 .whole("replica.high.watermark.checkpoint.interval.ms")?,
             log_flush_offset_checkpoint_interval_ms: values.whole("log.flush.offset.checkpoint.interval.ms")?,

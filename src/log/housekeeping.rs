@@ -11,10 +11,10 @@ use crate::base::time::{monotonic_ms, wall_ms};
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
-const PRODUCER_EXPIRATION_CHECK_MS: Millis = 600_000;
 const RECOVERY_REPORT_MS: Millis = 5_000;
 /// How long it may take to see that a topic was given a shorter `flush.ms`.
 const FLUSH_PERIOD_CHECK_MS: Millis = 5_000;
@@ -48,7 +48,7 @@ fn chores(lane: Lane, manager: &LogManager, now_ms: Millis) -> Vec<Chore> {
         ],
         Lane::Removal => vec![
             chore(config.log_retention_check_interval_ms, LogManager::apply_retention),
-            chore(PRODUCER_EXPIRATION_CHECK_MS, LogManager::expire_producers),
+            chore(config.producer_id_expiration_check_interval_ms, LogManager::expire_producers),
         ],
     }
 }
@@ -148,10 +148,19 @@ impl LogManager {
         }
     }
 
+    /// `producer.id.expiration.ms`, from the next round on.
+    pub fn set_producer_expiration(&self, silent_ms: Millis) {
+        self.producer_expiration_ms.store(silent_ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn producer_expiration_ms(&self) -> Millis {
+        self.producer_expiration_ms.load(Ordering::Relaxed)
+    }
+
     fn expire_producers(&self) {
         let now_ms = wall_ms();
         for log in self.all() {
-            log.expire_producers(now_ms, self.config.producer_id_expiration_ms);
+            log.expire_producers(now_ms, self.producer_expiration_ms());
         }
     }
 

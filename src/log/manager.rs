@@ -26,6 +26,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::thread::JoinHandle;
 
 /// Above this number of changed logs, one call that syncs the file system is quicker than one for each file.
@@ -43,6 +44,8 @@ pub struct LogManager {
     pub(super) moves: Arc<Moves>,
     pub(super) recoveries: Arc<Recoveries>,
     housekeepers: Mutex<Vec<JoinHandle<()>>>,
+    /// Silent producers are forgotten after this time.
+    pub(super) producer_expiration_ms: AtomicI64,
     pub(super) cleaner: Cleaner,
 }
 
@@ -121,6 +124,7 @@ impl LogManager {
             config: config.clone(),
             changing: Mutex::new(()),
             housekeepers: Mutex::default(),
+            producer_expiration_ms: AtomicI64::new(config.producer_id_expiration_ms),
             cleaner: Cleaner::default(),
         });
         for dir in manager.dirs.iter().filter(|dir| dir.has_stale_checkpoints() && !dir.is_offline()) {
@@ -182,7 +186,7 @@ impl LogManager {
         }
         let path = dir.path().join(partition.to_string());
         fs::create_dir_all(&path).map_err(|error| dir.failed(&path, error))?;
-        let options = LoadOptions::new_log(config, self.config.producer_id_expiration_ms, wall_ms());
+        let options = LoadOptions::new_log(config, self.producer_expiration_ms(), wall_ms());
         let log = Log::load(partition.clone(), path, dir, Arc::clone(&self.background), options)?;
         self.logs.write().insert(partition.clone(), Arc::clone(&log));
         Ok(log)

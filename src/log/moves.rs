@@ -79,8 +79,7 @@ impl LogManager {
         }
         let path = dir.path().join(name);
         fs::create_dir(&path).map_err(|error| dir.failed(&path, error))?;
-        let mut options =
-            LoadOptions::new_log((*log.config()).clone(), self.config.producer_id_expiration_ms, wall_ms());
+        let mut options = LoadOptions::new_log((*log.config()).clone(), self.producer_expiration_ms(), wall_ms());
         options.log_start = log.log_start_offset();
         let future = Log::load(partition.clone(), path, dir, Arc::clone(&self.background), options)?;
         if let Some(id) = log.topic_id() {

@@ -15,7 +15,7 @@ pub(super) static INTERNAL: &[Property] = properties! {
         "Delay of the first run of the log manager's tasks."
     "metadata.log.segment.min.bytes" Int = "8388608", AtLeast(12), High, ReadOnly, Moot;
         "Smallest segment size of the KRaft metadata log."
-    "producer.id.expiration.check.interval.ms" Int = "600000", AtLeast(1), Low, ReadOnly, Ignored;
+    "producer.id.expiration.check.interval.ms" Int = "600000", AtLeast(1), Low, ReadOnly, Acts;
         "How often expired producer ids are looked for."
     "remote.log.manager.task.retry.backoff.max.ms" Long = "30000", AtLeast(1), Low, ReadOnly, Moot;
         "Longest pause of a failed remote log task."
