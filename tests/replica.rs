@@ -461,6 +461,26 @@ async fn fetches_are_judged_by_leader_epoch_and_offset() {
     assert!(read(diverged).is_ok_and(|data| data.diverging_epoch.is_none()));
 }
 
+/// Since version 3 of Fetch nobody gets a part of one batch and nothing else: a follower could not tell it from a damaged one.
+#[tokio::test]
+async fn what_is_left_of_the_size_limit_is_not_filled_with_a_part_of_a_batch() {
+    let fixture = fixture();
+    assert_eq!(fixture.lead(LEAD).await, 0);
+    fixture.append("a").expect("append");
+    let size = |limits: FetchLimits, wanted: &[FetchPartition]| -> Vec<usize> {
+        let results = fixture.replicas.fetch_now(&limits, wanted).expect("no wait");
+        results.into_iter().map(|read| read.expect("read").len()).collect()
+    };
+    let whole = size(limits(Duration::ZERO), &[wanted(0, -1)])[0];
+    let twice = [wanted(0, -1), wanted(0, -1)];
+    for (max_bytes, expected) in [(1, [whole, 0]), (whole + 10, [whole, 0]), (2 * whole, [whole, whole])] {
+        let limits = FetchLimits { max_bytes, ..limits(Duration::ZERO) };
+        assert_eq!(size(limits.clone(), &twice), expected, "{max_bytes}");
+        let old = FetchLimits { hard_limit: true, ..limits };
+        assert_eq!(size(old, &twice).iter().sum::<usize>(), max_bytes, "before version 3 the limit is filled");
+    }
+}
+
 /// A log of 50 records that is long in recovery, as a kill left it.
 fn recovering() -> Fixture {
     let (folder, id) = (tempfile::tempdir().expect("temp folder"), TopicId::random());

@@ -139,6 +139,7 @@ impl Log {
             is_closed: AtomicBool::new(false),
             cleaning: Cleaning::new(options.cleaned_offset.min(next_offset)),
             lowest_truncation: AtomicI64::new(i64::MAX),
+            damage: Mutex::default(),
         });
         log.publish_first_unstable(&log.writer.lock());
         Ok(log)

@@ -88,6 +88,8 @@ pub struct Log {
     pub(super) cleaning: Cleaning,
     /// Where the log was cut last, or deepest, since a copy of it was told; `i64::MAX`: nowhere.
     pub(super) lowest_truncation: AtomicI64,
+    /// The damage that was found last: every reader finds it again, and it is told once.
+    pub(super) damage: Mutex<String>,
 }
 
 impl Log {
@@ -332,7 +334,15 @@ impl Log {
     pub(super) fn read_failed(&self, path: &Path, error: io::Error) -> LogError {
         match error.kind() {
             _ if self.is_closed() => LogError::Closed(self.topic_partition.clone()),
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => LogError::corrupt(path, error.to_string()),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                let reason = error.to_string();
+                let mut told = self.damage.lock();
+                if *told != reason {
+                    tracing::error!(log = %self.topic_partition, reason, "the log is damaged: nobody can read on from there");
+                    told.clone_from(&reason);
+                }
+                LogError::corrupt(path, reason)
+            }
             _ => self.log_dir().failed(path, error),
         }
     }

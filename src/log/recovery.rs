@@ -15,6 +15,7 @@ use super::split;
 use super::time_index::TimeEntry;
 use super::transaction_index::AbortedTransaction;
 use crate::base::LeaderEpoch;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -191,6 +192,35 @@ pub(super) fn recover_segment(
     Ok(Recovered { next_offset, damage, gap })
 }
 
+/// Whether every batch of a segment follows the one before it.
+fn walk(segment: &Segment) -> io::Result<()> {
+    let file = segment.scan_file()?;
+    let mut scanner = Scanner::new(&file, 0, segment.size());
+    loop {
+        match scanner.next_header()? {
+            Step::Batch(_) => {}
+            Step::End => return Ok(()),
+            Step::Bad { position, reason } => {
+                let text = format!("{}: batch at {position} {reason}", segment.path().display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+            }
+        }
+    }
+}
+
+/// Whether a batch begins where an entry of the offset index says, as the batches before it tell.
+pub(super) fn is_batch(segment: &Segment, file: &File, entry: Option<OffsetEntry>) -> io::Result<bool> {
+    let Some(entry) = entry else { return Ok(true) };
+    let (before, position) = (segment.offset_index.floor(entry.offset - 1)?, u64::from(entry.position));
+    let mut scanner = Scanner::new(file, before.map_or(0, |before| u64::from(before.position)), segment.size());
+    while let Step::Batch(batch) = scanner.next_header()? {
+        if batch.end() >= position {
+            return Ok(batch.end() == position);
+        }
+    }
+    Ok(false)
+}
+
 /// Rebuilds the indexes of a segment from the headers of its batches.
 pub(super) fn rebuild_indexes(segment: &Segment, index_interval_bytes: i32) -> io::Result<()> {
     let file = segment.scan_file()?;
@@ -237,7 +267,7 @@ pub(super) fn replay_producers(
     Ok(())
 }
 
-fn read_control_batch(file: &std::fs::File, batch: &BatchAt) -> io::Result<Vec<u8>> {
+fn read_control_batch(file: &File, batch: &BatchAt) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; batch.size.min(CONTROL_BATCH_BYTES_MAX) as usize];
     file.read_exact_at(&mut bytes, batch.position)?;
     Ok(bytes)
@@ -250,7 +280,10 @@ pub(super) fn first_to_recover(bases: &[i64], recovery_point: i64) -> usize {
 
 impl Log {
     /// An index that does not fit is made anew.
+    ///
+    /// If a batch is damaged, the indexes stay: those behind it are found by them alone.
     pub(super) fn repair_indexes(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
+        walk(segment).map_err(|error| self.read_failed(segment.path(), error))?;
         tracing::warn!(segment = %segment.path().display(), "index does not fit the log: rebuilding it");
         let _writer = self.writer.lock();
         let _no_reader = self.truncation.write();

@@ -7,6 +7,7 @@ use super::disk;
 use super::index_file::IndexFile;
 use super::names::FileKind;
 use super::offset_index::{OffsetEntry, OffsetIndex};
+use super::recovery::is_batch;
 use super::scan::{BatchAt, Scanner, Step};
 use super::time_index::{TimeEntry, TimeIndex};
 use super::transaction_index::TransactionIndex;
@@ -210,7 +211,9 @@ impl Segment {
                     }
                 }
                 Step::End => return Ok(Ok(None)),
-                Step::Bad { position, .. } if position == start && start > 0 => return Ok(Err(StaleIndex)),
+                Step::Bad { position, .. } if position == start && start > 0 && !is_batch(self, &file, floor)? => {
+                    return Ok(Err(StaleIndex));
+                }
                 Step::Bad { position, reason } => {
                     let text = format!("{}: batch at {position} {reason}", self.path.display());
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));

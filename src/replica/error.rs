@@ -26,7 +26,7 @@ pub enum ReplicaError {
     TimedOut,
     #[error("this broker does not follow a leader of that epoch: it knows epoch {current}")]
     NotFollowing { current: LeaderEpoch },
-    #[error("what the leader sent is damaged: {0}")]
+    #[error("records are damaged: {0}")]
     Corrupt(String),
     #[error("the log directory of the partition is offline")]
     Offline,

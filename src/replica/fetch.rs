@@ -244,7 +244,7 @@ impl ReplicaManager {
         }
         let max_bytes = left.min(wanted.max_bytes.max(0) as usize);
         let read = match max_bytes > 0 || whole_batch {
-            true => log.read(wanted.fetch_offset, max_bytes, limit, whole_batch)?,
+            true => log.read(wanted.fetch_offset, max_bytes, limit, whole_batch).map_err(unreadable)?,
             false => LogRead::default(),
         };
         if limits.isolation == Isolation::ReadCommitted {
@@ -253,8 +253,19 @@ impl ReplicaManager {
                 false => log.aborted_transactions(wanted.fetch_offset, read.upper_bound_offset)?,
             });
         }
-        data.slices = read.slices;
+        // From version 3 on nobody gets a part of one batch and nothing else.
+        if limits.hard_limit || !read.first_batch_incomplete {
+            data.slices = read.slices;
+        }
         Ok(data)
+    }
+}
+
+/// Readers are told that it is the records that are damaged, and not that another replica may lead.
+fn unreadable(error: LogError) -> ReplicaError {
+    match error {
+        LogError::Corrupt { .. } => ReplicaError::Corrupt(error.to_string()),
+        error => error.into(),
     }
 }
 

@@ -15,6 +15,7 @@ mod remote;
 #[cfg(test)]
 mod scenarios;
 mod session;
+mod trouble;
 
 pub use driver::{Fetcher, Following};
 pub use machine::{FetcherMachine, FetcherSettings, Work};

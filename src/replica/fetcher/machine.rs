@@ -5,6 +5,7 @@
 //! go on waits for its time, or for the next LeaderAndIsr, and does not hold up others.
 
 use super::session::FetchSession;
+use super::trouble::Trouble;
 use super::{FetchWant, FollowerReplica, LeaderAnswer, LeaderFetch, LogSide, PartitionAnswer};
 use crate::base::{ErrorCode, LeaderEpoch, Millis, TopicId, TopicPartition};
 use crate::replica::error::ReplicaError;
@@ -45,6 +46,7 @@ struct Followed {
     not_before_ms: Millis,
     /// Since the last success.
     failures: u32,
+    trouble: Trouble,
     /// How far the leader's high watermark is ahead; `None` before the first answer.
     lag: Option<i64>,
 }
@@ -109,6 +111,7 @@ impl FetcherMachine {
             phase: Phase::Truncating,
             not_before_ms: Millis::MIN,
             failures: 0,
+            trouble: Trouble::default(),
             lag: None,
             replica,
         };
@@ -289,6 +292,10 @@ fn take(followed: &mut Followed, answer: &PartitionAnswer, now_ms: Millis, setti
         }
         error => {
             tracing::debug!(%partition, ?error, "the leader refused the partition");
+            if error == ErrorCode::CorruptMessage {
+                let error = ReplicaError::Corrupt("the leader cannot read it".into());
+                followed.trouble.tell(now_ms, partition, followed.offset, &error);
+            }
             followed.delay(now_ms, settings);
             return 0;
         }
@@ -309,6 +316,9 @@ fn take(followed: &mut Followed, answer: &PartitionAnswer, now_ms: Millis, setti
     match replica.append(epoch, &answer.records, answer.high_watermark, answer.log_start_offset) {
         Ok(taken) => {
             followed.failures = 0;
+            if taken.size_bytes > 0 {
+                followed.trouble.end(partition, followed.offset);
+            }
             followed.offset = taken.next_offset;
             followed.last_epoch = taken.last_epoch.unwrap_or(followed.last_epoch);
             followed.lag = Some((answer.high_watermark - taken.next_offset).max(0));
@@ -351,7 +361,7 @@ fn settle(
             followed.phase = Phase::Parked;
         }
         Err(error) => {
-            tracing::error!(%partition, %error, "cannot follow the leader; trying again");
+            followed.trouble.tell(now_ms, partition, followed.offset, &error);
             if followed.phase == Phase::Fetching {
                 // The log may have taken a part.
                 followed.resume();

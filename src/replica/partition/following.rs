@@ -55,21 +55,40 @@ impl LeaderBatch {
 }
 
 /// The batches in what a leader sent, as they lie there, checksums verified. A batch of a later epoch than `epoch`, which was written
-/// while the fetch was on its way, ends them, and so does a torn tail.
+/// while the fetch was on its way, ends them, and so do a torn tail and a damaged batch: what is sound before it is taken over, and
+/// the next fetch begins with it. An answer that begins with it is refused (Apache Kafka refuses the whole answer in both cases).
 pub fn check_batches(records: &Bytes, epoch: LeaderEpoch) -> Result<Vec<LeaderBatch>, RecordError> {
     let mut found = Vec::new();
     let mut position = 0;
     for batch in batches(records) {
-        let batch = batch?;
-        batch.verify()?;
-        let checked = LeaderBatch::of(&batch, records, position);
-        if checked.leader_epoch() > epoch {
-            break;
+        match batch.and_then(|batch| check_batch(&batch, records, position, epoch)) {
+            Ok(checked) => {
+                position += checked.size_bytes();
+                found.push(checked);
+            }
+            Err(_) if !found.is_empty() => break,
+            Err(error) => return Err(error),
         }
-        found.push(checked);
-        position += batch.size_bytes();
+    }
+    // Whoever takes nothing of an answer must not ask for the same again at once.
+    if found.is_empty() && !records.is_empty() {
+        return Err(RecordError::corrupt(format!("no whole batch is in {} bytes", records.len())));
     }
     Ok(found)
+}
+
+fn check_batch(
+    batch: &RawBatch<'_>,
+    records: &Bytes,
+    position: usize,
+    epoch: LeaderEpoch,
+) -> Result<LeaderBatch, RecordError> {
+    batch.verify()?;
+    let checked = LeaderBatch::of(batch, records, position);
+    match checked.leader_epoch() {
+        later if later > epoch => Err(RecordError::corrupt(format!("leader epoch {later} is later than {epoch}"))),
+        _ => Ok(checked),
+    }
 }
 
 impl Partition {
