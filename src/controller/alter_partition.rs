@@ -2,15 +2,16 @@
 //!
 //! Invariant: an ISR changes only on top of the state that the leader had in view - same leader epoch, same version of the znode - and
 //! keeps the leader epoch, so that nobody has to hear of it by LeaderAndIsr. The order of the checks is Kafka's: a leader
-//! that asks again for what it already got is told so before it is told that its version is old.
+//! that asks again for what it already got is told so before it is told that its version is old. What one request changes goes to
+//! ZooKeeper together: a broker that is back joins thousands of ISRs at once.
 
 use super::commands::CommandReply;
 use super::context::Leadership;
 use super::machine::{Answers, Controller, Task, Waiting};
-use super::partitions::set_version;
+use super::states::{Groups, Settled, StateWrite, settle};
 use crate::base::{BrokerEpoch, BrokerId, ErrorCode, LeaderEpoch, PartitionEpoch, TopicId, TopicPartition};
-use crate::zookeeper::paths::{self, LeaderRecoveryState, PartitionState};
-use crate::zookeeper::{Write, ZkError};
+use crate::zookeeper::ZkError;
+use crate::zookeeper::paths::{LeaderRecoveryState, PartitionState};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,20 +37,14 @@ pub struct Alteration {
 /// For each alteration in its order: the state of the partition by then, or why nothing was done.
 pub type Altered = Vec<Result<Leadership, ErrorCode>>;
 
-/// An alteration that is worked on: its place in the answer, and what is written.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) struct Altering {
-    at: usize,
-    tp: TopicPartition,
-    state: PartitionState,
-}
-
+/// A request that is worked on. What is written knows its place in the answer.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct AlterWait {
     token: u64,
-    altering: Vec<Altering>,
+    states: Groups<usize>,
     altered: Altered,
     named: Vec<TopicPartition>,
+    changed: Vec<TopicPartition>,
 }
 
 /// What the checks have made of an alteration.
@@ -72,32 +67,30 @@ impl Controller {
         }
         let names: BTreeMap<TopicId, Arc<str>> =
             self.context.topics.iter().map(|(name, topic)| (topic.id, name.clone())).collect();
-        let mut wait = AlterWait { token, altering: Vec::new(), altered: Vec::new(), named: Vec::new() };
-        let mut operations = Vec::new();
+        let (mut altered, mut named, mut writes) = (Vec::new(), Vec::new(), Vec::new());
         for (at, alteration) in alterations.into_iter().enumerate() {
             let topic = match &alteration.topic {
                 TopicKey::Name(name) => Some(name.clone()),
                 TopicKey::Id(id) => names.get(id).cloned(),
             };
             let Some(topic) = topic else {
-                wait.altered.push(Err(ErrorCode::UnknownTopicId));
+                altered.push(Err(ErrorCode::UnknownTopicId));
                 continue;
             };
             let tp = TopicPartition::new(topic, alteration.partition);
-            wait.altered.push(match self.judge(&tp, &alteration) {
+            altered.push(match self.judge(&tp, &alteration) {
                 Ok(Judged::Done(leadership)) => Ok(leadership),
                 Ok(Judged::Write(state)) => {
-                    let path = paths::partition_state(&tp.topic, tp.partition);
-                    let set = Write::set(path, state.to_json(), Some(alteration.partition_epoch.0));
-                    operations.push(self.fenced([set]));
-                    wait.altering.push(Altering { at, tp: tp.clone(), state });
+                    writes.push(StateWrite { tp: tp.clone(), state, expected: alteration.partition_epoch, what: at });
                     // Until ZooKeeper has answered.
                     Err(ErrorCode::UnknownServerError)
                 }
                 Err(error) => Err(error),
             });
-            wait.named.push(tp);
+            named.push(tp);
         }
+        let (operations, states) = self.state_writes(writes);
+        let wait = AlterWait { token, states, altered, named, changed: Vec::new() };
         if operations.is_empty() {
             return self.alterations_done(wait, Vec::new());
         }
@@ -148,19 +141,17 @@ impl Controller {
     }
 
     pub(super) fn alterations_done(&mut self, mut wait: AlterWait, answers: Answers) {
-        let mut changed = Vec::new();
-        for (altering, answer) in std::mem::take(&mut wait.altering).into_iter().zip(answers) {
-            let Altering { at, tp, state } = altering;
-            let outcome = match answer.map_err(ZkError::flatten) {
-                Ok(answer) => match (set_version(&answer), self.context.partition_mut(&tp)) {
-                    (Some(epoch), Some(partition)) => {
-                        let leadership = Leadership { state, epoch };
+        let Settled { done, again } = settle(std::mem::take(&mut wait.states), answers);
+        for (StateWrite { tp, state, what: at, .. }, outcome) in done {
+            let outcome = match outcome {
+                Ok(epoch) => {
+                    let leadership = Leadership { state, epoch };
+                    if let Some(partition) = self.context.partition_mut(&tp) {
                         partition.leadership = Some(leadership.clone());
-                        changed.push(tp);
-                        Ok(leadership)
+                        wait.changed.push(tp);
                     }
-                    _ => Err(ErrorCode::UnknownServerError),
-                },
+                    Ok(leadership)
+                }
                 Err(ZkError::BadVersion) => Err(ErrorCode::InvalidUpdateVersion),
                 Err(ZkError::NoNode) => Err(ErrorCode::UnknownTopicOrPartition),
                 Err(error) => {
@@ -172,9 +163,13 @@ impl Controller {
                 *place = outcome;
             }
         }
+        if !again.is_empty() {
+            let operations = self.state_operations(&again);
+            return self.ask(operations, Waiting::Alter(AlterWait { states: again, ..wait }));
+        }
         self.reply(wait.token, CommandReply::AlterPartitions(Ok(wait.altered)));
         if !wait.named.is_empty() {
-            self.first_all(vec![Task::AnnouncePartitions(wait.named), self.complete_of(changed)]);
+            self.first_all(vec![Task::AnnouncePartitions(wait.named), self.complete_of(wait.changed)]);
         }
     }
 }

@@ -46,6 +46,28 @@ altered: 2/0/2 at 1
     assert_eq!(sim.state("t", 0), "2/0/2,3");
 }
 
+/// A broker that is back joins the ISRs of all that it follows; one partition that lost a race costs only its own hundred.
+#[test]
+fn isrs_of_many_partitions_change_in_few_transactions() {
+    let mut sim = cluster(&[1, 2, 3]);
+    let replicas: Vec<&[i32]> = vec![&[2, 3]; 250];
+    create(&mut sim, "t", &replicas);
+    let all = |isr: &[i32], epoch| (0..250).map(|partition| Alteration { partition, ..asked(0, isr, epoch) }).collect();
+    let before = sim.zk.transactions();
+    let said = alter(&mut sim, 2, all(&[2], 0));
+    assert_eq!(sim.zk.transactions() - before, 3);
+    assert_eq!(said.lines().next(), Some(format!("altered: {}", vec!["2/0/2 at 1"; 250].join(" | ")).as_str()));
+    let raced = r#"{"version":1,"leader":2,"leader_epoch":0,"controller_epoch":1,"isr":[2]}"#;
+    sim.zk.put(&crate::zookeeper::paths::partition_state("t", 120), raced);
+    let before = sim.zk.transactions();
+    let said = alter(&mut sim, 2, all(&[2, 3], 1));
+    assert_eq!(sim.zk.transactions() - before, 2 + 99);
+    let mut expected = vec!["2/0/2,3 at 2"; 250];
+    expected[120] = "InvalidUpdateVersion";
+    assert_eq!(said.lines().next(), Some(format!("altered: {}", expected.join(" | ")).as_str()));
+    assert_eq!((sim.state("t", 119), sim.state("t", 120)), ("2/0/2,3".into(), "2/0/2".into()));
+}
+
 /// KAFKA-2729, KAFKA-13790 and the order of the checks.
 #[test]
 fn what_a_leader_does_not_know_decides() {
