@@ -12,7 +12,7 @@ use super::load::LoadOptions;
 use super::log_dir::LogDir;
 use super::moves::Moves;
 use super::names;
-use super::open::{FoundLog, LoadedLogs, load_in_parallel, split};
+use super::open::{AT_ONCE_BYTES_MAX, FoundLog, LoadedLogs, load_in_parallel, split};
 use super::opened_dir::{OpenedDir, open_dir, remove_marker};
 use super::partition::Log;
 use super::progress::Pace;
@@ -88,6 +88,15 @@ impl LogManager {
         config: &BrokerConfig,
         topic_config: &(dyn Fn(&str) -> LogConfig + Sync),
     ) -> Result<Arc<LogManager>, LogError> {
+        LogManager::open_up_to(AT_ONCE_BYTES_MAX, config, topic_config)
+    }
+
+    /// As [`LogManager::open_early`]: a log takes long if there is more to be checked than so many bytes.
+    pub fn open_up_to(
+        at_once_bytes_max: u64,
+        config: &BrokerConfig,
+        topic_config: &(dyn Fn(&str) -> LogConfig + Sync),
+    ) -> Result<Arc<LogManager>, LogError> {
         let (background, pace) = (Arc::new(Background::default()), Arc::new(Pace::default()));
         let mut opened = Vec::new();
         for path in &config.log_dirs {
@@ -109,7 +118,7 @@ impl LogManager {
         let found: Vec<FoundLog> = opened.into_iter().flat_map(|opened| opened.found).collect();
         // Nothing is refused for its looks from here on, so the marker has served.
         dirs.iter().try_for_each(remove_marker)?;
-        let (at_once, later) = split(found);
+        let (at_once, later) = split(found, at_once_bytes_max);
         let LoadedLogs { logs, futures, superseded, refused } = load_in_parallel(at_once, &background, config)?;
         pace.limit(config.log_recovery_io_max_bytes_per_second);
         let threads = config.num_recovery_threads_per_data_dir;

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(super) const THREADS_MAX: usize = 32;
 const PROGRESS_EVERY_MS: i64 = 5_000;
 /// What is checked before anything is served: of one log, and of all of them. It takes less than a tenth of a second.
-const AT_ONCE_BYTES_MAX: u64 = 1 << 20;
+pub(super) const AT_ONCE_BYTES_MAX: u64 = 1 << 20;
 const AT_ONCE_BYTES_SUM_MAX: u64 = 64 << 20;
 
 /// A partition's own log, or a copy of it on its way to another directory.
@@ -83,13 +83,13 @@ impl FoundLog {
 }
 
 /// Those that are loaded at once, and those that are recovered while the others serve.
-pub(super) fn split(found: Vec<FoundLog>) -> (Vec<Arc<FoundLog>>, Vec<Arc<FoundLog>>) {
+pub(super) fn split(found: Vec<FoundLog>, at_once_bytes_max: u64) -> (Vec<Arc<FoundLog>>, Vec<Arc<FoundLog>>) {
     let mut count: HashMap<&LogKey, usize> = HashMap::new();
     found.iter().for_each(|log| *count.entry(&log.key).or_default() += 1);
     // Of two logs of one partition nobody knows yet which one counts.
     let mut bytes: Vec<u64> =
         found.iter().map(|log| if count.get(&log.key) == Some(&1) { log.estimate() } else { 0 }).collect();
-    let mut small: Vec<usize> = (0..found.len()).filter(|&at| bytes[at] <= AT_ONCE_BYTES_MAX).collect();
+    let mut small: Vec<usize> = (0..found.len()).filter(|&at| bytes[at] <= at_once_bytes_max).collect();
     small.sort_unstable_by_key(|&at| bytes[at]);
     let mut sum = 0;
     for at in small {

@@ -320,7 +320,15 @@ impl LogManager {
         });
     }
 
-    /// The same in the background.
+    /// Recovers one of those that are left, and says whether there was one.
+    pub fn recover_next(&self) -> bool {
+        let queues = self.recoveries.state.lock().queues.len();
+        let Some(found) = (0..queues).find_map(|queue| self.recoveries.next(queue)) else { return false };
+        self.recovered(&found, found.load(&self.recoveries.background));
+        true
+    }
+
+    /// All of them, in the background.
     pub(super) fn start_recovery(self: &Arc<LogManager>) -> io::Result<()> {
         let shares = self.recoveries.shares();
         for (dir, left) in self.recovery_left().into_iter().filter(|(_, left)| left.logs > 0) {

@@ -27,7 +27,8 @@ pub struct Observed {
     leaders: BTreeMap<(i32, LeaderEpoch), Led>,
     /// By the leaders of each epoch.
     committed: BTreeMap<(i32, LeaderEpoch), i64>,
-    /// Where the logs of brokers ended when they died: what was replicated counts, also where a disk then forgets it.
+    /// Where the logs of brokers ended when they died, or deleted them: what was replicated counts, also where a disk then forgets it, and
+    /// where a leader that commits it has not yet heard that the replica was moved away.
     left: BTreeMap<i32, BTreeMap<i32, i64>>,
     pub promises: Promises,
     pub elections: usize,
@@ -74,8 +75,16 @@ impl Observed {
         }
     }
 
-    pub fn dies(&mut self, process: &Process) {
-        self.left.insert(process.id, process.log_ends());
+    /// The process ends, or deletes logs as the controller says.
+    pub fn leaves(&mut self, process: &Process) {
+        self.left.insert(process.id, self.log_ends(process));
+    }
+
+    /// Where the logs of a broker end. One that is gone, or still being recovered, has what it had.
+    fn log_ends(&self, process: &Process) -> BTreeMap<i32, i64> {
+        let mut ends = self.left.get(&process.id).cloned().unwrap_or_default();
+        ends.extend(process.log_ends().into_iter().filter_map(|(partition, end)| Some((partition, end?))));
+        ends
     }
 
     pub fn look(&mut self, keeper: &Keeper, processes: &[Arc<Process>]) {
@@ -200,7 +209,7 @@ impl Observed {
     /// A producer has its acknowledgement.
     pub fn acknowledge(&mut self, processes: &[Arc<Process>], (partition, offset): Place, value: String) {
         let mut ends = self.left.clone();
-        ends.extend(processes.iter().map(|process| (process.id, process.log_ends())));
+        ends.extend(processes.iter().map(|process| (process.id, self.log_ends(process))));
         let holders = ends.values().filter(|ends| ends.get(&partition).is_some_and(|end| *end > offset)).count();
         self.require(holders >= MIN_ISR as usize, || {
             format!("{value} at {partition}:{offset} was acknowledged when {holders} replicas had it")

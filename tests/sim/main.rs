@@ -3,7 +3,7 @@
 //! fails again.
 //!
 //! `check` says what must hold; `mistake` shows that it would be noticed if it did not. `OTTLA_SIM_SEED=N` runs one seed and prints
-//! what happened, `OTTLA_SIM_SEEDS=N` sets how many are run.
+//! what happened, `OTTLA_SIM_SEEDS=N` sets how many are run, and `OTTLA_SIM_FROM=N` the first of them.
 
 mod check;
 mod clients;
@@ -132,8 +132,10 @@ fn clusters_keep_their_promises_under_faults() {
         return;
     }
     let seeds = number("OTTLA_SIM_SEEDS").unwrap_or(SEEDS);
+    let first = number("OTTLA_SIM_FROM").unwrap_or(0);
     let (acknowledged, elections, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-    on_all_cores(seeds, |seed| {
+    on_all_cores(seeds, |at| {
+        let seed = first + at;
         let outcome = run(seed, None);
         if let Some(violation) = &outcome.violation {
             panic!("seed {seed}: {violation}\n{}\nOTTLA_SIM_SEED={seed} repeats it", show(&outcome));

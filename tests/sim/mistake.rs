@@ -1,9 +1,9 @@
 //! Mistakes that a broker could make, made for it at the edges of its parts: each of them must be noticed.
 
 use super::keeper::Keeper;
-use super::world::{World, partitions};
+use super::world::{TOPIC, World, partitions};
 use bytes::{Bytes, BytesMut};
-use ottla::base::{BrokerEpoch, BrokerId, ControllerEpoch, LeaderEpoch, PartitionEpoch};
+use ottla::base::{BrokerEpoch, BrokerId, ControllerEpoch, ErrorCode, LeaderEpoch, PartitionEpoch};
 use ottla::controller::ControlRequest;
 use ottla::log::AbortedTransaction;
 use ottla::record::{BatchHeader, HEADER_SIZE, ValidatedBatch, batches, crc};
@@ -12,6 +12,7 @@ use ottla::replica::fetch_session::{FetchPartition, Said};
 use ottla::replica::fetcher::{LeaderFetch, PartitionAnswer};
 use ottla::replica::partition::FollowerSays;
 use ottla::replica::{AlterAnswer, AlterPartition, AlteredPartition, ReplicaManager};
+use ottla::wire::messages::LeaderAndIsrResponse;
 use ottla::zookeeper::paths::{self, PartitionState};
 use ottla::zookeeper::{Operation, Write};
 use std::path::Path;
@@ -64,6 +65,12 @@ pub enum Mistake {
     SessionChangesLost,
     /// In a fetch session a leader says nothing of partitions without new records.
     HighWatermarkNotSaid,
+    /// A log that is being recovered is taken for one that is not there.
+    RecoveringTakenForMissing,
+    /// A replica whose log is being recovered is refused as one on a failed disk.
+    RecoveringRefused,
+    /// Of what the controller says of a log that is being recovered only the first counts.
+    LaterWordsLost,
 }
 
 pub const ALL: &[Mistake] = &[
@@ -90,6 +97,9 @@ pub const ALL: &[Mistake] = &[
     Mistake::MarkerNotReplicated,
     Mistake::SessionChangesLost,
     Mistake::HighWatermarkNotSaid,
+    Mistake::RecoveringTakenForMissing,
+    Mistake::RecoveringRefused,
+    Mistake::LaterWordsLost,
 ];
 
 pub fn allows_unclean_elections(world: &World) -> bool {
@@ -263,16 +273,46 @@ pub fn in_alteration(world: &World, leader: BrokerId, changes: &[AlterPartition]
     Some(Ok(changes.iter().map(agreed).collect()))
 }
 
-/// Before a broker does what the controller says.
-pub fn before_control(world: &World, replicas: &ReplicaManager, request: &ControlRequest) {
-    let (true, ControlRequest::LeaderAndIsr(_)) = (world.makes(Mistake::TruncatedToHighWatermark), request) else {
-        return;
-    };
-    for name in partitions() {
-        if let Some(log) = replicas.logs().log(&name) {
-            let _ = replicas.logs().truncate_to(&[(name, log.high_watermark())]);
+/// What a broker understands of what the controller says.
+pub fn in_control(world: &World, replicas: &ReplicaManager, request: ControlRequest) -> ControlRequest {
+    let ControlRequest::LeaderAndIsr(mut request) = request else { return request };
+    let logs = replicas.logs();
+    match world.mistake {
+        Some(Mistake::TruncatedToHighWatermark) => {
+            for name in partitions() {
+                if let Some(log) = logs.log(&name) {
+                    let _ = logs.truncate_to(&[(name, log.high_watermark())]);
+                }
+            }
+        }
+        Some(Mistake::RecoveringTakenForMissing) => {
+            for name in partitions().filter(|name| logs.unready(name).is_some()) {
+                let _ = logs.delete(&name);
+            }
+        }
+        Some(Mistake::LaterWordsLost) => {
+            for topic in &mut request.topic_states {
+                topic.partition_states.retain(|state| !replicas.is_awaited(TOPIC, state.partition_index));
+            }
+        }
+        _ => {}
+    }
+    ControlRequest::LeaderAndIsr(request)
+}
+
+/// What it says then.
+pub fn in_control_answer(
+    world: &World,
+    replicas: &ReplicaManager,
+    mut response: LeaderAndIsrResponse,
+) -> LeaderAndIsrResponse {
+    if world.makes(Mistake::RecoveringRefused) {
+        let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partition_errors);
+        for partition in partitions.filter(|partition| replicas.is_awaited(TOPIC, partition.partition_index)) {
+            partition.error_code = ErrorCode::KafkaStorageError.code();
         }
     }
+    response
 }
 
 /// Before a broker opens its logs.

@@ -5,7 +5,7 @@ use super::keeper::{self, Frame, Incoming};
 use super::links::{Alterer, Endpoints, NoOverrides};
 use super::mistake;
 use super::world::{BROKERS, MIN_ISR, World, partitions};
-use ottla::base::{BrokerEpoch, BrokerId, ControllerEpoch, TopicId};
+use ottla::base::{BrokerEpoch, BrokerId, ControllerEpoch, TopicId, TopicPartition};
 use ottla::config::{BrokerConfig, LogConfig};
 use ottla::controller::commands::{Command, CommandReply};
 use ottla::controller::machine::{Controller, Effect, Event};
@@ -28,6 +28,8 @@ use tokio::task::JoinHandle;
 const PING_EVERY_MS: u64 = 600;
 const RETRY_MS: u64 = 100;
 const LAG_MAX_MS: i64 = 3000;
+/// The longest that the recovery of one log takes.
+const LOG_RECOVERY_MS: u64 = 2500;
 
 /// Where the reply to a request goes.
 type Asked = oneshot::Sender<Result<Vec<u8>, i32>>;
@@ -75,7 +77,10 @@ impl Process {
         let (config, log) = config(world, id);
         mistake::before_start(world, &world.folder_of(id));
         let of_topic = log.clone();
-        let logs = LogManager::open(&config, &move |_| of_topic.clone()).expect("the logs open after any end");
+        // Some take long to recover their logs, and are there before they have all of them.
+        let at_once_bytes_max = if world.below(2) == 0 { 0 } else { u64::MAX };
+        let logs = LogManager::open_up_to(at_once_bytes_max, &config, &move |_| of_topic.clone());
+        let logs = logs.expect("the logs open after any end");
         let (events, incoming) = unbounded_channel();
         let process = Arc::new(Process {
             id,
@@ -107,7 +112,17 @@ impl Process {
         *process.replicas.lock() = Some(replicas);
         process.spawn(process.clone().control(incoming));
         process.spawn(process.clone().keep_registered());
+        process.spawn(process.clone().recover_logs());
         process
+    }
+
+    async fn recover_logs(self: Arc<Process>) {
+        loop {
+            sleep_ms(self.world.below(LOG_RECOVERY_MS)).await;
+            if !self.replicas().is_some_and(|replicas| replicas.logs().recover_next()) {
+                return;
+            }
+        }
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -378,16 +393,20 @@ impl Process {
     /// A control request arrives.
     async fn serve(&self, request: ControlRequest) -> Option<ControlResponse> {
         let replicas = self.replicas()?;
-        mistake::before_control(&self.world, &replicas, &request);
+        let request = mistake::in_control(&self.world, &replicas, request);
         Some(match request {
             ControlRequest::LeaderAndIsr(request) => {
-                ControlResponse::LeaderAndIsr(replicas.leader_and_isr(&request).await)
+                let response = replicas.leader_and_isr(&request).await;
+                ControlResponse::LeaderAndIsr(mistake::in_control_answer(&self.world, &replicas, response))
             }
             ControlRequest::UpdateMetadata(request) => {
                 let code = replicas.update_metadata(&request).await.err().map_or(0, |code| code.code());
                 ControlResponse::UpdateMetadata(UpdateMetadataResponse::default().with_error_code(code))
             }
-            ControlRequest::StopReplica(request) => ControlResponse::StopReplica(replicas.stop_replica(&request).await),
+            ControlRequest::StopReplica(request) => {
+                self.world.observed.lock().leaves(self);
+                ControlResponse::StopReplica(replicas.stop_replica(&request).await)
+            }
         })
     }
 
@@ -400,11 +419,14 @@ impl Process {
         receiver.await.ok()
     }
 
-    /// Where each of its logs ends.
-    pub fn log_ends(&self) -> BTreeMap<i32, i64> {
+    /// Where each of its logs ends; `None` while nobody knows.
+    pub fn log_ends(&self) -> BTreeMap<i32, Option<i64>> {
         let Some(replicas) = self.replicas() else { return BTreeMap::new() };
-        let logs = partitions().filter_map(|partition| Some((partition.partition, replicas.logs().log(&partition)?)));
-        logs.map(|(partition, log)| (partition, log.log_end_offset())).collect()
+        let end = |partition: TopicPartition| match replicas.logs().unready(&partition) {
+            Some(_) => Some((partition.partition, None)),
+            None => Some((partition.partition, Some(replicas.logs().log(&partition)?.log_end_offset()))),
+        };
+        partitions().filter_map(end).collect()
     }
 }
 

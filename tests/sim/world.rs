@@ -96,7 +96,7 @@ impl World {
     pub async fn kill(&self, broker: i32) {
         let process = self.processes.lock().remove(&broker);
         if let Some(process) = process {
-            self.observed.lock().dies(&process);
+            self.observed.lock().leaves(&process);
             process.kill().await;
         }
     }
