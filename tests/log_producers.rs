@@ -52,12 +52,12 @@ fn append_all(log: &Log, batches: &[ValidatedBatch]) {
     }
 }
 
-/// Ids, last batches, where open transactions began, and who ended the last one. (A snapshot has no more than the last batch.)
-fn producers(log: &Log) -> BTreeSet<(i64, i32, Option<i64>, Option<i64>, i32)> {
+/// What is known of each. (A snapshot has no more than the last batch.)
+fn producers(log: &Log) -> BTreeSet<String> {
     let known = log.active_producers().into_iter();
     let known = known.map(|entry| {
-        let last = entry.last_batch().map(|batch| batch.last_offset);
-        (entry.id.0, entry.last_sequence(), last, entry.transaction_first_offset, entry.coordinator_epoch)
+        let (id, last, first) = (entry.id.0, entry.last_batch(), entry.transaction_first_offset);
+        format!("{id}: {last:?}, transaction from {first:?}, last marker by {}", entry.coordinator_epoch)
     });
     known.collect()
 }
