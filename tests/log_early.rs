@@ -1,5 +1,8 @@
 //! A start that leaves large recoveries for later: what may be done meanwhile with a log that is not there yet, and what not.
 
+mod common;
+
+use common::cluster::wait_until;
 use ottla::base::{LeaderEpoch, TopicId, TopicPartition};
 use ottla::config::{BrokerConfig, LogConfig};
 use ottla::log::{AppendOrigin, Log, LogError, LogManager, RecoveryLeft, Unready};
@@ -8,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const MARKER: &str = ".kafka_cleanshutdown";
@@ -68,15 +71,6 @@ fn killed(dirs: &[PathBuf]) -> Option<TopicId> {
         fs::remove_file(dir.join("recovery-point-offset-checkpoint")).unwrap();
     }
     topic_id
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn dirs(root: &Path) -> [PathBuf; 2] {

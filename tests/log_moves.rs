@@ -1,6 +1,9 @@
 //! Replicas on their way between two log directories: nothing is lost, doubled or reordered, whoever writes, reads, cuts or stops
 //! meanwhile.
 
+mod common;
+
+use common::cluster::wait_until;
 use ottla::base::{LeaderEpoch, ProducerEpoch, ProducerId, TopicId, TopicPartition};
 use ottla::config::{BrokerConfig, LogConfig};
 use ottla::log::{AppendOrigin, Log, LogError, LogManager};
@@ -72,15 +75,6 @@ fn content(log: &Log) -> Vec<u8> {
         offset = whole.last().expect("a batch").next_offset();
     }
     all
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn move_to(manager: &LogManager, log: &Log, to: &Path) {

@@ -24,13 +24,37 @@ const START_MS: i64 = 1_700_000_000_000;
 
 fn run(history: &[Step], is_short_of_memory: bool, counts: &[AtomicUsize; 3]) -> Result<(), String> {
     let mut world = World::new(Model::new(steps::config(), START_MS), is_short_of_memory);
+    let is_told = std::env::var_os("OTTLA_TRACE").is_some();
     for (at, step) in history.iter().enumerate() {
-        steps::take(&mut world, step).map_err(|reason| format!("step {at}, {step:?}: {reason}"))?;
+        let taken = steps::take(&mut world, step).map_err(|reason| format!("step {at}, {step:?}: {reason}"));
+        if is_told {
+            tell(at, step, &world);
+        }
+        taken?;
         counts[0].fetch_add(1, Ordering::Relaxed);
     }
     counts[1].fetch_add(world.crashes, Ordering::Relaxed);
     counts[2].fetch_add(world.passes, Ordering::Relaxed);
     Ok(())
+}
+
+fn tell(at: usize, step: &Step, world: &World) {
+    let (log, model) = (world.log(), &world.model);
+    println!("{at}: {step:?}");
+    println!(
+        "   {} to {}, high watermark {}, stable {} of {:?}; judged to {}, cut into: {}, forgotten {:?}, untold {:?}; snapshots {:?}, segments {:?}",
+        log.log_start_offset(),
+        log.log_end_offset(),
+        log.high_watermark(),
+        log.last_stable_offset(),
+        model.stable_ends(),
+        model.judged_to,
+        model.is_cut_into_clean,
+        model.forgotten,
+        model.untold,
+        super::producer_snapshot::list(&log.dir()),
+        log.segments.load().iter().map(|segment| segment.base_offset()).collect::<Vec<_>>(),
+    );
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -18,7 +18,8 @@ use tokio::runtime::Runtime;
 /// Long enough for a debug build on a machine that does other things too.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Waits for a condition that is asked for again and again; says what never came.
+/// Waits for something that is asked for again and again; says what never came.
+#[track_caller]
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -28,6 +29,12 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The same for a condition.
+#[track_caller]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually(what, || holds().then_some(()));
 }
 
 /// A ZooKeeper server for a test, and a client of it.

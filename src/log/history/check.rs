@@ -95,15 +95,29 @@ fn check_producers(log: &Log, model: &Model) -> Outcome {
     for id in found.keys().chain(expected.keys()) {
         match (found.get(id), expected.get(id)) {
             (Some(found), Some(expected)) if is_same(found, expected, model) => {}
-            (found, expected) => return Err(format!("producer {id}: {found:?} instead of {expected:?}")),
+            (found, expected) => {
+                let batches = batches_of(log, model, *id);
+                return Err(format!("producer {id}: {found:?} instead of {expected:?}, of these batches: {batches}"));
+            }
         }
     }
     Ok(())
 }
 
+/// Base, last offset and sequence of each batch of a producer, how many records are left, and whether the log has it.
+fn batches_of(log: &Log, model: &Model, id: i64) -> String {
+    let there: BTreeSet<i64> = read(log).unwrap_or_default().iter().map(|found| found.batch.base).collect();
+    let of_it = model.batches.values().filter(|batch| batch.producer == id);
+    let tell = |batch: &Batch| {
+        let (last, sequence, records) = (batch.last, batch.sequence, batch.records.len());
+        format!("{} to {last}: {sequence}, {records} records, {}", batch.base, there.contains(&batch.base))
+    };
+    of_it.map(tell).collect::<Vec<_>>().join("; ")
+}
+
 /// Of a producer whose batches lie below the log start a log that is read again may know nothing, or only what lies above it, or all
-/// again after a crash that forgot the log start. If the log was once cut below a marker by which a pass of the cleaner had judged, as
-/// only an unclean election or a power cut does it, nothing need be known either of the batches that the pass took.
+/// again after a crash that forgot the log start. If the log was once cut below what a pass of the cleaner had judged by, as only an
+/// unclean election or a power cut does it, batches that the pass took whole are known as far as a snapshot told of them: the later ones, for which it took them, are gone (`LogCleaner.lastRecordsOfActiveProducers` looks at the whole log too).
 pub fn forget(log: &Log, model: &mut Model) {
     let found = producers(log);
     let taken = taken(log, model);
@@ -128,14 +142,18 @@ pub fn forget(log: &Log, model: &mut Model) {
         let below = model.batches.values().filter(|batch| batch.producer == id && batch.base < model.highest_start);
         // An emptied marker does not tell its epoch.
         let is_only_marked = expected.last.is_none();
-        let bases = [0].into_iter().chain(below.map(|batch| batch.base + 1)).chain(is_only_marked.then_some(i64::MAX));
+        let bases = [0].into_iter().chain(below.map(|batch| batch.base + 1)).chain(is_only_marked.then_some(model.end));
         let bases: Vec<i64> = bases.collect();
-        if let Some(from) = bases.iter().find(|from| known_from(**from, &model.untold)) {
-            model.forgotten.insert(id, *from);
-        } else if let Some(from) = bases.iter().find(|from| known_from(**from, &taken)) {
-            model.forgotten.insert(id, *from);
-            let of_it = taken.iter().filter(|base| model.batches[base].producer == id);
-            model.untold.extend(of_it.copied().collect::<Vec<_>>());
+        let told_to = model.snapshots.iter().rev().copied().chain([0]);
+        let is_of_it = |base: &&i64| model.batches.get(base).is_some_and(|batch| batch.producer == id);
+        let untold = [model.untold.clone()].into_iter().chain(told_to.map(|offset| {
+            let of_others = model.untold.iter().filter(|base| !is_of_it(base));
+            of_others.chain(taken.range(offset..).filter(is_of_it)).copied().collect()
+        }));
+        let candidates = untold.flat_map(|untold| bases.iter().map(move |from| (*from, untold.clone())));
+        if let Some((from, untold)) = candidates.into_iter().find(|(from, untold)| known_from(*from, untold)) {
+            model.forgotten.insert(id, from);
+            model.untold = untold;
         }
     }
 }

@@ -89,6 +89,9 @@ pub struct Model {
     pub forgotten: BTreeMap<i64, i64>,
     /// Batches that a pass took whole, and that no snapshot tells of any more.
     pub untold: BTreeSet<i64>,
+    /// Where producer snapshots were ever written: each tells of what was below, and one that is written in a recovery hands on what it
+    /// was told by the one before it.
+    pub snapshots: BTreeSet<i64>,
     /// Since the log was read again, ended transactions need not hold readers of committed records back.
     pub is_reloaded: bool,
     pub config: LogConfig,
@@ -110,6 +113,7 @@ impl Model {
             is_cut_into_clean: false,
             forgotten: BTreeMap::new(),
             untold: BTreeSet::new(),
+            snapshots: BTreeSet::new(),
             is_reloaded: false,
             config,
             written: 0,
@@ -198,6 +202,10 @@ impl Model {
         self.judged_to = self.judged_to.min(self.end);
         self.high_watermark = self.high_watermark.min(self.end);
         self.is_reloaded = true;
+        // What is written there from now on is something else.
+        self.forgotten.values_mut().for_each(|below| *below = (*below).min(self.end));
+        self.untold.retain(|base| *base < self.end);
+        self.snapshots.retain(|offset| *offset <= self.end);
     }
 
     /// Nothing is left but where the log goes on.
@@ -206,6 +214,7 @@ impl Model {
         self.epochs.clear();
         self.forgotten.clear();
         self.untold.clear();
+        self.snapshots.clear();
         (self.start, self.end, self.high_watermark) = (offset, offset, offset);
         self.highest_start = offset;
         (self.judged_to, self.is_cut_into_clean) = (offset, false);

@@ -181,6 +181,7 @@ pub fn take(world: &mut World, step: &Step) -> Result<(), String> {
         let after = world.model.clone();
         die_at(world, &picture, &before, &after, &step.op)?;
     }
+    world.note_snapshots();
     check::check(&world.log(), &world.model).map(|_| ())
 }
 

@@ -7,7 +7,7 @@ use crate::base::TopicPartition;
 use crate::config::BrokerConfig;
 use crate::log::disk::{Call, faults};
 use crate::log::names;
-use crate::log::{Log, LogManager};
+use crate::log::{Log, LogManager, producer_snapshot};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs;
@@ -135,6 +135,12 @@ impl World {
             line.map_or(0, |offset| offset.parse().unwrap())
         };
         Saved { high_watermark: read(names::HIGH_WATERMARKS), start: read(names::LOG_START_OFFSETS) }
+    }
+
+    pub fn note_snapshots(&mut self) {
+        let list = producer_snapshot::list(&self.dir.join(partition().to_string())).unwrap_or_default();
+        let end = self.model.end;
+        self.model.snapshots.extend(list.into_iter().filter(|offset| *offset <= end));
     }
 
     /// Has a picture taken at a later call.
