@@ -163,12 +163,6 @@ class Broker(Process):
     def kill(self):
         return self.end(signal.SIGKILL)
 
-    def become(self, kind):
-        """The other kind on the same folder."""
-        self.stop()
-        self.kind = kind
-        self.start()
-
     def tail(self, lines=30):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
