@@ -12,7 +12,7 @@ use ottla::replica::fetch_session::{FetchPartition, Said};
 use ottla::replica::fetcher::{LeaderFetch, PartitionAnswer};
 use ottla::replica::partition::FollowerSays;
 use ottla::replica::{AlterAnswer, AlterPartition, AlteredPartition, ReplicaManager};
-use ottla::wire::messages::LeaderAndIsrResponse;
+use ottla::wire::messages::{self, LeaderAndIsrResponse};
 use ottla::zookeeper::paths::{self, PartitionState};
 use ottla::zookeeper::{Operation, Write};
 use std::path::Path;
@@ -71,6 +71,8 @@ pub enum Mistake {
     RecoveringRefused,
     /// Of what the controller says of a log that is being recovered only the first counts.
     LaterWordsLost,
+    /// A broker does not understand from UpdateMetadata that a partition is not its own any more.
+    LeadsOnAfterMove,
 }
 
 pub const ALL: &[Mistake] = &[
@@ -100,6 +102,7 @@ pub const ALL: &[Mistake] = &[
     Mistake::RecoveringTakenForMissing,
     Mistake::RecoveringRefused,
     Mistake::LaterWordsLost,
+    Mistake::LeadsOnAfterMove,
 ];
 
 pub fn allows_unclean_elections(world: &World) -> bool {
@@ -275,7 +278,15 @@ pub fn in_alteration(world: &World, leader: BrokerId, changes: &[AlterPartition]
 
 /// What a broker understands of what the controller says.
 pub fn in_control(world: &World, replicas: &ReplicaManager, request: ControlRequest) -> ControlRequest {
-    let ControlRequest::LeaderAndIsr(mut request) = request else { return request };
+    let mut request = match request {
+        ControlRequest::LeaderAndIsr(request) => request,
+        ControlRequest::UpdateMetadata(mut request) if world.makes(Mistake::LeadsOnAfterMove) => {
+            let states = request.topic_states.iter_mut().flat_map(|topic| &mut topic.partition_states);
+            states.for_each(|state| state.replicas.push(messages::BrokerId(replicas.local().0)));
+            return ControlRequest::UpdateMetadata(request);
+        }
+        request => return request,
+    };
     let logs = replicas.logs();
     match world.mistake {
         Some(Mistake::TruncatedToHighWatermark) => {

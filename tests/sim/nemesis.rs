@@ -2,6 +2,7 @@
 
 use super::clients::{fetch, records_from};
 use super::clock::{now_ms, sleep_ms};
+use super::keeper::SESSION_TIMEOUT_MS;
 use super::process::{Process, all_brokers};
 use super::world::{BROKERS, PARTITIONS, REPLICAS, TOPIC, World, ZOOKEEPER, partitions};
 use ottla::base::{BrokerId, TopicPartition};
@@ -30,7 +31,7 @@ async fn strike(world: &Arc<World>) {
     let up = world.up();
     let down: Vec<i32> = all_brokers().into_iter().filter(|broker| !up.contains(broker)).collect();
     let some = |from: &[i32]| world.dice.lock().pick(from);
-    match world.below(16) {
+    match world.below(17) {
         0..=2 => {
             if let Some(broker) = some(&up) {
                 world.note(format!("kill {broker}"));
@@ -79,6 +80,7 @@ async fn strike(world: &Arc<World>) {
                 lose_power(world, broker).await;
             }
         }
+        15 => move_from_isolated(world).await,
         _ => {
             world.note("kill all".into());
             for broker in up {
@@ -108,6 +110,20 @@ fn move_partition(world: &World) {
     }
     let by = world.below(REPLICAS as u64) as usize;
     target.rotate_left(by);
+    world.note(format!("move {partition} to {target:?}"));
+    tell_controller(world, Command::AlterReassignments([(partition, Some(target))].into()));
+}
+
+/// Moves a partition away from a leader whose session has ended, and that nobody can tell so.
+async fn move_from_isolated(world: &World) {
+    let Some(partition) = partitions().nth(world.below(PARTITIONS as u64) as usize) else { return };
+    let leader = world.observed.lock().leader(partition.partition);
+    let Some(leader) = leader.filter(|leader| world.process(leader.0).is_some()) else { return };
+    world.note(format!("cut {leader} from ZooKeeper, to move {partition} away from it"));
+    world.cut(leader.0, ZOOKEEPER);
+    sleep_ms(SESSION_TIMEOUT_MS as u64 + world.below(1500)).await;
+    let mut target: Vec<BrokerId> = all_brokers().into_iter().map(BrokerId).filter(|id| *id != leader).collect();
+    target.rotate_left(world.below(REPLICAS as u64) as usize);
     world.note(format!("move {partition} to {target:?}"));
     tell_controller(world, Command::AlterReassignments([(partition, Some(target))].into()));
 }
