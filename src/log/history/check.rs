@@ -158,16 +158,18 @@ pub fn forget(log: &Log, model: &mut Model) {
     }
 }
 
-/// Batches that a pass took whole, if the log was cut since.
+/// Batches that a pass took whole and of which a log that is read again need not know: transactions with their markers, since a pass keeps
+/// the last data of a producer and not what tells its coordinator's epoch, and all of them if the log was cut since.
 fn taken(log: &Log, model: &Model) -> BTreeSet<i64> {
-    let mut taken = BTreeSet::new();
-    if let (true, Ok(found)) = (model.is_cut_into_clean, read(log)) {
-        let is_empty = |(_, batch): &(&i64, &Batch)| batch.records.is_empty();
-        let there: BTreeSet<i64> = found.iter().map(|found| found.batch.base).collect();
-        taken = model.batches.iter().filter(is_empty).map(|(base, _)| *base).collect();
-        taken.retain(|base| !there.contains(base));
-    }
-    taken
+    let Ok(found) = read(log) else { return BTreeSet::new() };
+    let there: BTreeSet<i64> = found.iter().map(|found| found.batch.base).collect();
+    let is_taken = |batch: &&Batch| batch.records.is_empty() && !there.contains(&batch.base);
+    let taken: Vec<&Batch> = model.batches.values().filter(is_taken).collect();
+    let ends = |marker: &Batch, batch: &Batch| {
+        marker.marker.is_some() && marker.producer == batch.producer && marker.base >= batch.base
+    };
+    let may_be_forgotten = |batch: &&&Batch| model.is_cut_into_clean || taken.iter().any(|other| ends(other, batch));
+    taken.iter().filter(may_be_forgotten).map(|batch| batch.base).collect()
 }
 
 fn check_epochs(log: &Log, model: &Model) -> Outcome {

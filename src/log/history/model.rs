@@ -177,7 +177,16 @@ impl Model {
                 Some(_) => {}
             }
         }
-        (lowest, if self.is_reloaded { highest } else { lowest })
+        if !self.is_reloaded {
+            return (lowest, lowest);
+        }
+        // A recovery reads what lies below the log start as well: an ended transaction may begin before what is known of its producer.
+        for transaction in self.transactions() {
+            if transaction.end.is_some_and(|(marker, _)| marker >= self.high_watermark) {
+                lowest = lowest.min(transaction.first.max(self.start));
+            }
+        }
+        (lowest, highest)
     }
 
     pub fn note_epoch(&mut self, epoch: i32, start: i64) {

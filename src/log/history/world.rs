@@ -2,7 +2,7 @@
 //! changes a file, and a power cut that takes what was not synced.
 
 use super::check;
-use super::model::{Model, Saved};
+use super::model::{Batch, Model, Saved};
 use crate::base::TopicPartition;
 use crate::config::BrokerConfig;
 use crate::log::disk::{Call, faults};
@@ -185,7 +185,9 @@ impl World {
         for (at, candidate) in candidates.iter().enumerate() {
             let mut model = candidate.clone();
             let end = log.log_end_offset();
-            let is_cut = model.batches.values().next_back().is_some_and(|last| last.last >= end);
+            // The end is where the last batch ends. Of a log that was cut there a pass may have taken that.
+            let counts = |batch: &&Batch| !(model.is_cut_into_clean && batch.records.is_empty());
+            let is_cut = model.batches.values().rfind(counts).is_some_and(|last| last.last >= end);
             if end > model.end || (is_cut && !may_end_at(at, end)) {
                 reasons.push(format!("it ends at {end}, not at {}", model.end));
                 continue;
