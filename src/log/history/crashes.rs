@@ -3,7 +3,7 @@
 
 use super::check;
 use super::model::Model;
-use super::steps::{self, Append, Op, Step};
+use super::steps::{self, Append, End, Op, Step};
 use super::world::World;
 
 fn append(producer: u8, keys: &[u8]) -> Op {
@@ -30,7 +30,7 @@ fn world() -> World {
         take(&mut world, &append(n % 4, &[n % 12, 12 + n % 12, (n + 5) % 12]));
         if n % 3 == 0 {
             take(&mut world, &append(4 + n % 2, &[n % 12, (n + 1) % 12]));
-            take(&mut world, &Op::End { producer: 4 + n % 2, commit: n % 2 == 0, is_fenced: n == 33 });
+            take(&mut world, &Op::End(End { producer: 4 + n % 2, commit: n % 2 == 0 && n != 33, is_fenced: n == 33 }));
         }
         if n % 9 == 8 {
             take(&mut world, &Op::NewLeader);
@@ -84,7 +84,7 @@ fn a_crash_at_any_call_of_a_compaction() {
     // Segments become one; what was deleted goes.
     let larger = Op::Configure { what: 16 };
     assert!(crash_at_each_call(std::slice::from_ref(&larger), &Op::Clean { hours: 1 }) > 20);
-    let end = Op::End { producer: 6, commit: false, is_fenced: false };
+    let end = Op::End(End { producer: 6, commit: false, is_fenced: false });
     let again = [Op::Clean { hours: 1 }, end, Op::HighWatermark { part: 255 }, Op::Roll, append(1, &[1, 2]), larger];
     assert!(crash_at_each_call(&again, &Op::Clean { hours: 30 }) > 20);
 }

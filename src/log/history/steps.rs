@@ -31,19 +31,30 @@ pub struct Append {
     pub is_committed: bool,
 }
 
+/// The end of a producer's transaction, if there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    pub producer: u8,
+    pub commit: bool,
+    pub is_fenced: bool,
+}
+
+/// What a follower gets from its leader, several at once.
+#[derive(Clone, Debug)]
+pub enum Replicated {
+    Append(Append),
+    End(End),
+}
+
 #[derive(Clone, Debug)]
 pub enum Op {
     Append(Append),
     /// What a leader has, behind a gap.
     Follow {
         gap: u8,
-        batches: Vec<Append>,
+        batches: Vec<Replicated>,
     },
-    End {
-        producer: u8,
-        commit: bool,
-        is_fenced: bool,
-    },
+    End(End),
     /// The producer's last batch once more.
     Retry {
         producer: u8,
@@ -113,13 +124,23 @@ fn appends() -> impl Strategy<Value = Append> {
     )
 }
 
+fn ends() -> impl Strategy<Value = End> {
+    (4u8..7, any::<bool>(), 0u8..6).prop_map(|(producer, commit, fenced)| {
+        let is_fenced = fenced == 0;
+        End { producer, commit: commit && !is_fenced, is_fenced }
+    })
+}
+
+fn replicated() -> impl Strategy<Value = Replicated> {
+    prop_oneof![2 => appends().prop_map(Replicated::Append), 1 => ends().prop_map(Replicated::End)]
+}
+
 pub fn steps() -> impl Strategy<Value = Step> {
     let producer = || 1u8..7;
     let op = prop_oneof![
         40 => appends().prop_map(Op::Append),
-        4 => (0u8..40, prop::collection::vec(appends(), 1..4)).prop_map(|(gap, batches)| Op::Follow { gap, batches }),
-        10 => (4u8..7, any::<bool>(), 0u8..6)
-            .prop_map(|(producer, commit, fenced)| Op::End { producer, commit, is_fenced: fenced == 0 }),
+        4 => (0u8..40, prop::collection::vec(replicated(), 1..6)).prop_map(|(gap, batches)| Op::Follow { gap, batches }),
+        10 => ends().prop_map(Op::End),
         3 => producer().prop_map(|producer| Op::Retry { producer }),
         2 => producer().prop_map(|producer| Op::Skip { producer }),
         3 => Just(Op::NewLeader),
@@ -237,7 +258,7 @@ pub fn apply(world: &mut World, op: &Op) -> Result<(), String> {
     match op {
         Op::Append(append) => lead(&log, model, append)?,
         Op::Follow { gap, batches } => follow(&log, model, *gap, batches)?,
-        Op::End { producer, commit, is_fenced } => end(&log, model, *producer, *commit && !is_fenced, *is_fenced)?,
+        Op::End(ending) => end(&log, model, ending)?,
         Op::Retry { producer } => retry(&log, model, *producer)?,
         Op::Skip { producer } => skip(&log, model, *producer)?,
         Op::NewLeader => {
@@ -449,36 +470,46 @@ fn lead(log: &Log, model: &mut Model, append: &Append) -> Result<(), String> {
     Ok(())
 }
 
-fn follow(log: &Log, model: &mut Model, gap: u8, appends: &[Append]) -> Result<(), String> {
+fn follow(log: &Log, model: &mut Model, gap: u8, batches: &[Replicated]) -> Result<(), String> {
     let mut sent = Vec::new();
     let gap = match gap {
         0 => FAR,
         gap => i64::from(gap / 4),
     };
     let mut next = model.end + gap;
-    for append in appends {
-        let (mut batch, written) = build(model, append, next);
+    for batch in batches {
+        let built = match batch {
+            Replicated::Append(append) => Some(build(model, append, next)),
+            Replicated::End(ending) => marker(model, ending, next),
+        };
+        let Some((mut batch, written)) = built else { continue };
         batch.header.set_base_offset(written.base);
         batch.header.set_partition_leader_epoch(written.leader_epoch);
         next = written.last + 1;
         sent.push(batch);
         model.add(written);
     }
-    log.append_as_follower(&sent).map_err(|error| error.to_string())?;
+    if !sent.is_empty() {
+        log.append_as_follower(&sent).map_err(|error| error.to_string())?;
+    }
     Ok(())
 }
 
-fn end(log: &Log, model: &mut Model, producer: u8, commit: bool, is_fenced: bool) -> Result<(), String> {
-    let id = i64::from(producer);
-    let Some(known) = model.replay().0.get(&id).copied() else { return Ok(()) };
-    let epoch = known.epoch + i16::from(is_fenced);
-    let marker = EndTxnMarker { commit, coordinator_epoch: COORDINATOR_EPOCH };
-    let sent = marker.batch(id, epoch, model.now).unwrap();
-    let base = model.end;
+fn end(log: &Log, model: &mut Model, ending: &End) -> Result<(), String> {
+    let Some((sent, written)) = marker(model, ending, model.end) else { return Ok(()) };
     let taken = send(log, sent, model.leader_epoch, AppendOrigin::Coordinator).map_err(|error| error.to_string())?;
-    if taken != (base, false) {
-        return Err(format!("marker appended at {taken:?}, not at {base}"));
+    if taken != (written.base, false) {
+        return Err(format!("marker appended at {taken:?}, not at {}", written.base));
     }
+    model.add(written);
+    Ok(())
+}
+
+/// The marker as it is sent, and as the log has it at `base`; `None` if the producer is not known.
+fn marker(model: &Model, ending: &End, base: i64) -> Option<(ValidatedBatch, Batch)> {
+    let id = i64::from(ending.producer);
+    let epoch = model.replay().0.get(&id)?.epoch + i16::from(ending.is_fenced);
+    let marker = EndTxnMarker { commit: ending.commit, coordinator_epoch: COORDINATOR_EPOCH };
     let record = Record {
         offset: base,
         key: Some(marker.key().to_vec()),
@@ -486,7 +517,7 @@ fn end(log: &Log, model: &mut Model, producer: u8, commit: bool, is_fenced: bool
         timestamp: model.now,
         headers: vec![],
     };
-    model.add(Batch {
+    let written = Batch {
         base,
         last: base,
         leader_epoch: model.leader_epoch,
@@ -494,12 +525,12 @@ fn end(log: &Log, model: &mut Model, producer: u8, commit: bool, is_fenced: bool
         producer_epoch: epoch,
         sequence: -1,
         is_transactional: true,
-        marker: Some((commit, COORDINATOR_EPOCH)),
+        marker: Some((ending.commit, COORDINATOR_EPOCH)),
         horizon: None,
         records: vec![record],
         timestamp: model.now,
-    });
-    Ok(())
+    };
+    Some((marker.batch(id, epoch, model.now).unwrap(), written))
 }
 
 /// The same sequences once more are answered with the offsets of the first time.
