@@ -67,6 +67,8 @@ impl Log {
         writer.producers = load_producers(&self.dir(), &mut snapshots, kept, start, offset, |_| true)?;
         writer.snapshot_offset = snapshots.last().copied().unwrap_or(0);
         writer.producers.on_high_watermark(self.high_watermark());
+        // What a coordinator said to an earlier leader of this log says nothing of what is left.
+        writer.verifications.clear_all();
         self.publish_first_unstable(writer);
         Ok(())
     }
@@ -98,6 +100,7 @@ impl Log {
         self.high_watermark.write().offset = offset;
         writer.producers = super::producer_state::ProducerStates::new(offset);
         writer.snapshot_offset = 0;
+        writer.verifications.clear_all();
         self.publish_first_unstable(writer);
         self.epochs.write().clear();
         self.write_epochs(Durability::Written)

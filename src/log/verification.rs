@@ -80,6 +80,11 @@ impl Verifications {
         }
     }
 
+    /// Answers that are under way find nothing any more.
+    pub fn clear_all(&mut self) {
+        self.entries.clear();
+    }
+
     pub fn expire(&mut self, now_ms: Millis, expiration_ms: Millis) {
         self.entries.retain(|_, entry| now_ms.saturating_sub(entry.asked_ms) < expiration_ms);
     }

@@ -117,7 +117,8 @@ fn batches_of(log: &Log, model: &Model, id: i64) -> String {
 
 /// Of a producer whose batches lie below the log start a log that is read again may know nothing, or only what lies above it, or all
 /// again after a crash that forgot the log start. If the log was once cut below what a pass of the cleaner had judged by, as only an
-/// unclean election or a power cut does it, batches that the pass took whole are known as far as a snapshot told of them: the later ones, for which it took them, are gone (`LogCleaner.lastRecordsOfActiveProducers` looks at the whole log too).
+/// unclean election or a power cut does it, batches that the pass took whole are known as far as a snapshot told of them: the later
+/// ones, for which it took them, are gone (`LogCleaner.lastRecordsOfActiveProducers` looks at the whole log too).
 pub fn forget(log: &Log, model: &mut Model) {
     let found = producers(log);
     let taken = taken(log, model);

@@ -305,7 +305,8 @@ fn see(watch: &mut Watch, root: &Path, call: Call, path: &Path) {
 fn adopt_epochs(log: &Log, model: &mut Model) {
     let epochs = log.epochs.read();
     let is_right = |base: i64, epoch: i32| epochs.epoch_at(base).is_none_or(|known| known.0 == epoch);
-    let written = model.batches.values().filter(|batch| batch.base >= model.start);
+    // A batch that compaction took tells nobody when its epoch began.
+    let written = model.batches.values().filter(|batch| batch.base >= model.start && !batch.records.is_empty());
     let is_all_right = written.into_iter().all(|batch| is_right(batch.base, batch.leader_epoch));
     let is_known = model.epochs.iter().all(|(epoch, _)| epochs.entries().iter().any(|(known, _)| known == epoch));
     if is_all_right && is_known {
