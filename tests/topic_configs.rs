@@ -378,7 +378,9 @@ fn judging_what_is_produced_and_fetched() {
     assert_eq!(code(&mut topic, b"a", now), 0, "min.insync.replicas");
 }
 
+/// As soon as the broker knows the topic: one that has just started hears of it from the controller.
 fn alter_topic(client: &mut Client, topic: &str, name: &str, value: &str) {
+    const UNKNOWN_TOPIC: i16 = 3;
     let change =
         AlterableConfig::default().with_name(text(name)).with_config_operation(0).with_value(Some(text(value)));
     let resource = AlterConfigsResource::default()
@@ -386,7 +388,10 @@ fn alter_topic(client: &mut Client, topic: &str, name: &str, value: &str) {
         .with_resource_name(text(topic))
         .with_configs(vec![change]);
     let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-    let response = client.call(&request, 1).expect("IncrementalAlterConfigs");
+    let response = eventually("the broker knows the topic", || {
+        let response = client.call(&request, 1).expect("IncrementalAlterConfigs");
+        (response.responses[0].error_code != UNKNOWN_TOPIC).then_some(response)
+    });
     assert_eq!(response.responses[0].error_code, 0, "{response:?}");
 }
 
