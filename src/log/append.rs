@@ -263,8 +263,8 @@ impl Log {
         let segment = Arc::new(segment.map_err(|error| self.log_dir().failed(&self.dir(), error))?);
         segment.preallocate(config);
         let mut segments = self.segments.load().to_vec();
-        if active.size() == 0 {
-            // Nothing was ever in it, as after a gap that a follower skips.
+        if active.size() == 0 && segments.len() > 1 {
+            // Nothing was ever in it, as after a gap that a follower skips. The first one stays, since it says where the log starts.
             segments.pop();
             self.remove_now(&active)?;
         }

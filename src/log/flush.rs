@@ -88,6 +88,11 @@ impl Log {
         self.sync_if_there(&self.dir().join(FileKind::ProducerSnapshot.file_name(next.base_offset())))
     }
 
+    pub(super) fn sync_snapshot(&self, offset: i64) -> Result<(), LogError> {
+        self.sync_if_there(&self.dir().join(FileKind::ProducerSnapshot.file_name(offset)))?;
+        sync_directory(&self.dir()).map_err(|error| self.log_dir().failed(&self.dir(), error))
+    }
+
     fn sync_if_there(&self, path: &Path) -> Result<(), LogError> {
         match File::open(path).and_then(|file| sync_data(&file, path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.log_dir().failed(path, error)),

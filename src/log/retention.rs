@@ -102,6 +102,10 @@ impl Log {
     }
 
     fn delete_oldest(&self, gone: &[Arc<Segment>]) -> Result<(), LogError> {
+        // What the segments told of their producers is in the snapshot at their end only, from now on.
+        if let Some(next) = self.segments.load().get(gone.len()) {
+            self.sync_snapshot(next.base_offset())?;
+        }
         let mut writer = self.writer.lock();
         self.check_usable()?;
         let is_oldest = |segments: &[Arc<Segment>]| {
@@ -113,7 +117,8 @@ impl Log {
         }
         if self.segments.load().len() == gone.len() {
             let config = self.config.load_full();
-            self.roll(&mut writer, self.log_end_offset(), &config)?;
+            let active = self.roll(&mut writer, self.log_end_offset(), &config)?;
+            self.sync_snapshot(active.base_offset())?;
         }
         let segments = self.segments.load_full();
         let kept = segments.get(gone.len()..).unwrap_or_default();

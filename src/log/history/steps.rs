@@ -473,7 +473,7 @@ fn lead(log: &Log, model: &mut Model, append: &Append) -> Result<(), String> {
 }
 
 fn follow(log: &Log, model: &mut Model, gap: u8, batches: &[Replicated]) -> Result<(), String> {
-    let mut sent = Vec::new();
+    let (mut sent, mut size) = (Vec::new(), 0);
     let gap = match gap {
         0 => FAR,
         gap => i64::from(gap / 4),
@@ -485,17 +485,19 @@ fn follow(log: &Log, model: &mut Model, gap: u8, batches: &[Replicated]) -> Resu
             Replicated::End(ending) => marker(model, ending, next),
         };
         let Some((mut batch, written)) = built else { continue };
+        // A follower takes no more at once than fits into a segment.
+        size += batch.size_bytes();
+        if size > log.config().segment_bytes as usize && !sent.is_empty() {
+            break;
+        }
         batch.header.set_base_offset(written.base);
         batch.header.set_partition_leader_epoch(written.leader_epoch);
         next = written.last + 1;
         sent.push(batch);
         model.add(written);
     }
-    let size: usize = sent.iter().map(ValidatedBatch::size_bytes).sum();
-    // A follower takes one after the other what does not fit into a segment together.
-    let at_once = if size <= log.config().segment_bytes as usize { sent.len() } else { 1 };
-    for batches in sent.chunks(at_once.max(1)) {
-        log.append_as_follower(batches).map_err(|error| error.to_string())?;
+    if !sent.is_empty() {
+        log.append_as_follower(&sent).map_err(|error| error.to_string())?;
     }
     Ok(())
 }
