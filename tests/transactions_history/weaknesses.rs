@@ -10,6 +10,7 @@
 //! | EndTxn | and what it writes after that is aborted | aborted read, torn |
 //! | WriteTxnMarkers | the same in one partition, behind the coordinator's back | aborted read |
 
+use crate::common::cluster::eventually;
 use crate::common::transactional::{Transactional, read_committed};
 use crate::common::{Broker, Client};
 use crate::history::{End, Key, Kind, Op, Step, Value};
@@ -45,7 +46,8 @@ impl Subject {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let topic = format!("{name}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let mut client = Client::connect(port).expect("the broker");
-        client.create_topic(&topic, 2, &[]).expect("a topic");
+        // Apache Kafka answers before it has heard of itself as a broker.
+        eventually("a topic", || client.create_topic(&topic, 2, &[]).ok());
         let mut producer = Transactional::new(&topic);
         assert_eq!(producer.init(&mut client).expect("a producer id"), 0);
         Subject { _broker: broker, client, topic, producer, ops: Vec::new() }
